@@ -1,0 +1,265 @@
+//! Attachments: a container's interface in a network, and the traces it leaves on disk.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{BootId, ContainerId, IfIndex, IfName, MacAddr, NetworkName, NsId, NsInode};
+use crate::time::Timestamp;
+
+/// What CNI identifies an attachment by, and the unit of every verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct AttachmentKey {
+    /// `name` of the network configuration.
+    pub network: NetworkName,
+    /// `CNI_CONTAINERID`.
+    pub container: ContainerId,
+    /// `CNI_IFNAME`.
+    pub ifname: IfName,
+}
+
+impl AttachmentKey {
+    /// `network:container:ifname`. None of the three can contain a ':', so this reads back without doubt, and it is
+    /// safe as a file name.
+    pub fn file_name(&self) -> String {
+        format!("{}:{}:{}", self.network, self.container, self.ifname)
+    }
+
+    /// The stamp that podplumb's plugins leave in the host interface's `ifalias` (at most 255 bytes).
+    pub fn alias(&self) -> String {
+        format!("{ALIAS_PREFIX}{}", self.file_name())
+    }
+
+    /// Reads [`AttachmentKey::alias`] back.
+    pub fn from_alias(alias: &str) -> Option<Self> {
+        Self::from_file_name(alias.strip_prefix(ALIAS_PREFIX)?)
+    }
+
+    /// Reads [`AttachmentKey::file_name`] back.
+    pub fn from_file_name(name: &str) -> Option<Self> {
+        let mut parts = name.split(':');
+        let key = Self {
+            network: parts.next()?.parse().ok()?,
+            container: parts.next()?.parse().ok()?,
+            ifname: parts.next()?.parse().ok()?,
+        };
+        parts.next().is_none().then_some(key)
+    }
+}
+
+const ALIAS_PREFIX: &str = "podplumb:";
+
+impl fmt::Display for AttachmentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.network, self.container, self.ifname)
+    }
+}
+
+/// A pod as Kubernetes names it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PodName {
+    /// Kubernetes namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+}
+
+impl PodName {
+    /// From `CNI_ARGS` (`K8S_POD_NAMESPACE=…;K8S_POD_NAME=…;K8S_POD_UID=…`).
+    pub fn from_cni_args<'a>(args: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<Self> {
+        let (mut namespace, mut name, mut uid) = (None, None, None);
+        for (key, value) in args {
+            match key {
+                "K8S_POD_NAMESPACE" => namespace = Some(value.to_owned()),
+                "K8S_POD_NAME" => name = Some(value.to_owned()),
+                "K8S_POD_UID" => uid = Some(value.to_owned()),
+                _ => {}
+            }
+        }
+        Some(Self { namespace: namespace?, name: name?, uid })
+    }
+}
+
+impl fmt::Display for PodName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// One of host-local's lease files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// `<dataDir>/<network>/<address>`.
+    pub path: PathBuf,
+    /// The directory's name.
+    pub network: NetworkName,
+    /// The file's name.
+    pub address: IpAddr,
+    /// Who has it; `None` when the file is empty or not readable as a lease: its owner is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<ContainerId>,
+    /// The container's interface; absent in the old form of the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ifname: Option<IfName>,
+    /// The whole content (a few dozen bytes), compared again before the file is moved.
+    pub content: String,
+    /// When it was written (ctime).
+    pub since: Timestamp,
+    /// Its directory's lock was held, or could not be tried, throughout the look: an ADD or DEL is at work there.
+    #[serde(default)]
+    pub locked: bool,
+}
+
+/// One entry of libcni's result cache.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheEntry {
+    /// `<cacheDir>/results/<network>-<container>-<ifname>`.
+    pub path: PathBuf,
+    /// What it is about; `None` when the file is cut, empty or not of this kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<AttachmentKey>,
+    /// The namespace that the attachment was made in, by path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<PathBuf>,
+    /// The pod, from the CNI arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodName>,
+    /// Addresses of the result.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
+    /// Interfaces of the result that are on the host (no sandbox), with their MAC.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_interfaces: Vec<(String, Option<MacAddr>)>,
+    /// Types of the cached chain's plugins, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plugins: Vec<String>,
+    /// Directories in which the chain's IPAM keeps its leases, where the config names them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub data_dirs: Vec<PathBuf>,
+    /// Why it could not be understood.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// FNV-1a of the content, compared again before the file is moved.
+    pub digest: u64,
+    /// When it was written (ctime).
+    pub since: Timestamp,
+}
+
+/// A CNI network configuration file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkConfig {
+    /// The file.
+    pub path: PathBuf,
+    /// `name`; `None` when the file cannot be understood.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkName>,
+    /// Types of the chain's plugins, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plugins: Vec<String>,
+    /// `ipam.dataDir` of its plugins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub data_dirs: Vec<PathBuf>,
+    /// Why it could not be understood.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// What podplumb's plugins write before they touch the kernel, and remove last:
+/// `/run/podplumb/attachments/<network>:<container>:<ifname>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachmentRecord {
+    /// Format of this record: [`AttachmentRecord::VERSION`].
+    pub version: u32,
+    /// Whose record it is.
+    #[serde(flatten)]
+    pub key: AttachmentKey,
+    /// Boot in which it was made; under another boot everything but leases is gone.
+    pub boot_id: BootId,
+    /// `CNI_NETNS`.
+    pub netns: PathBuf,
+    /// Identity of that namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ns_id: Option<NsId>,
+    /// Its inode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ns_inode: Option<NsInode>,
+    /// The host end's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_interface: Option<IfName>,
+    /// The host end's index, once it exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_index: Option<IfIndex>,
+    /// The host end's MAC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_mac: Option<MacAddr>,
+    /// The bridge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<IfName>,
+    /// Directory that has the leases (`<dataDir>/<network>`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_dir: Option<PathBuf>,
+    /// Addresses leased there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
+    /// Addresses with an element in the masquerade set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub masqueraded: Vec<IpAddr>,
+    /// The pod, from `CNI_ARGS`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodName>,
+    /// When ADD began.
+    pub created: Timestamp,
+    /// Filled by the observer: the file, and whether an ADD or DEL holds its lock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<RecordSeen>,
+}
+
+impl AttachmentRecord {
+    /// The format that this code writes. An unknown one is reported and left alone.
+    pub const VERSION: u32 = 1;
+}
+
+/// How an observer found a record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordSeen {
+    /// The file.
+    pub path: PathBuf,
+    /// An ADD or DEL holds its lock.
+    pub locked: bool,
+}
+
+/// FNV-1a, 64 bits: tells whether a small file changed between two looks. Not against an adversary.
+pub fn digest(content: &[u8]) -> u64 {
+    content.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keys_file_name_and_alias_read_back() {
+        let key = AttachmentKey {
+            network: "pods".parse().unwrap(),
+            container: "0a-b.c_d".parse().unwrap(),
+            ifname: "eth0".parse().unwrap(),
+        };
+        assert_eq!(AttachmentKey::from_file_name(&key.file_name()).as_ref(), Some(&key));
+        assert_eq!(AttachmentKey::from_alias(&key.alias()), Some(key));
+        for foreign in ["", "podplumb:", "podplumb:a:b", "podplumb:a:b:c:d", "uplink to rack 4", "podplumb:../x:b:c"] {
+            assert_eq!(AttachmentKey::from_alias(foreign), None, "{foreign:?}");
+        }
+    }
+
+    #[test]
+    fn a_pod_needs_namespace_and_name() {
+        let args = [("K8S_POD_NAMESPACE", "shop"), ("K8S_POD_NAME", "web-0"), ("IgnoreUnknown", "1")];
+        assert_eq!(PodName::from_cni_args(args).unwrap().to_string(), "shop/web-0");
+        assert_eq!(PodName::from_cni_args([("K8S_POD_NAME", "web-0")]), None);
+    }
+}

@@ -1,0 +1,66 @@
+//! What an observation did not see. Unreadable is not empty: whoever draws a conclusion from the
+//! absence of something has to look here first.
+
+use serde::{Deserialize, Serialize};
+
+/// One thing that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The kind of source that has the gap.
+    pub source: Source,
+    /// The object: a path, a socket, a namespace.
+    pub object: String,
+    /// Why it could not be read, with the system's words.
+    pub why: String,
+}
+
+/// Where knowledge comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// /proc: tasks, descriptors, sockets of a process.
+    Processes,
+    /// Mount tables: pins in /run/netns and in other mount namespaces.
+    Mounts,
+    /// rtnetlink of the host namespace.
+    Links,
+    /// The inside of another network namespace.
+    Namespace,
+    /// A container runtime.
+    Runtime,
+    /// host-local's lease files.
+    Leases,
+    /// libcni's result cache.
+    Cache,
+    /// CNI network configurations.
+    Configs,
+    /// podplumb's attachment records.
+    Records,
+    /// nftables.
+    Rules,
+}
+
+impl Source {
+    /// Whether a gap here could hide someone who uses an attachment, so that nothing may be called an orphan on
+    /// the strength of not having seen him. (A gap in one namespace or one runtime is judged with that object.)
+    pub fn hides_holders(self) -> bool {
+        matches!(self, Source::Processes | Source::Mounts | Source::Links)
+    }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Source::Processes => "processes",
+            Source::Mounts => "mounts",
+            Source::Links => "links",
+            Source::Namespace => "namespace",
+            Source::Runtime => "runtime",
+            Source::Leases => "leases",
+            Source::Cache => "cache",
+            Source::Configs => "configs",
+            Source::Records => "records",
+            Source::Rules => "rules",
+        })
+    }
+}

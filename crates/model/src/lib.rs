@@ -1,0 +1,23 @@
+//! The vocabulary of podplumb.
+//!
+//! Everything here is plain data: what a node looks like ([`Snapshot`]), how its parts are named
+//! ([`ids`]) and what could not be read ([`coverage`]). No type in this crate does I/O, so every
+//! analysis that speaks this vocabulary can run on a file that came from another machine.
+
+pub mod attachment;
+pub mod coverage;
+pub mod ids;
+pub mod link;
+pub mod namespace;
+pub mod runtime;
+pub mod snapshot;
+pub mod time;
+
+pub use attachment::{AttachmentKey, AttachmentRecord, CacheEntry, Lease, NetworkConfig, PodName};
+pub use coverage::{Gap, Source};
+pub use ids::{BootId, ContainerId, IdError, IfIndex, IfName, MacAddr, NetworkName, NsId, NsInode, Nsid};
+pub use link::{BridgePort, FdbEntry, Link, Neighbour, Peer, Route};
+pub use namespace::{Descriptor, Namespace, Pin, Sockets, StaleFile, Task};
+pub use runtime::{Runtime, RuntimeKind, RuntimeObject, RuntimeObjectKind, RuntimeStatus};
+pub use snapshot::{Conntrack, Node, Snapshot, SnapshotError};
+pub use time::Timestamp;

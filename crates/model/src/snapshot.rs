@@ -1,0 +1,197 @@
+//! A node at one moment.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::attachment::{AttachmentRecord, CacheEntry, Lease, NetworkConfig};
+use crate::coverage::Gap;
+use crate::ids::{BootId, IfIndex, NsInode, Nsid};
+use crate::link::{FdbEntry, Link, Neighbour, Peer, Route};
+use crate::namespace::{Namespace, StaleFile};
+use crate::runtime::{Runtime, RuntimeObject};
+use crate::time::Timestamp;
+
+/// Everything that was seen of a node. Plain data: read it, write it, compare it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Format: [`Snapshot::VERSION`].
+    pub version: u32,
+    /// When the observation began.
+    pub taken_at: Timestamp,
+    /// The machine.
+    pub node: Node,
+    /// Network namespaces; the host's first.
+    pub namespaces: Vec<Namespace>,
+    /// Runtimes, answering or not.
+    #[serde(default)]
+    pub runtimes: Vec<Runtime>,
+    /// The user said that no runtime works on this node (`--runtime none`).
+    #[serde(default)]
+    pub runtime_none: bool,
+    /// host-local's leases.
+    #[serde(default)]
+    pub leases: Vec<Lease>,
+    /// libcni's result cache.
+    #[serde(default)]
+    pub cache: Vec<CacheEntry>,
+    /// CNI network configurations.
+    #[serde(default)]
+    pub configs: Vec<NetworkConfig>,
+    /// podplumb's attachment records.
+    #[serde(default)]
+    pub records: Vec<AttachmentRecord>,
+    /// Files in pin directories that pin nothing.
+    #[serde(default)]
+    pub stale_files: Vec<StaleFile>,
+    /// Addresses in podplumb's masquerade sets.
+    #[serde(default)]
+    pub masqueraded: Vec<IpAddr>,
+    /// nftables tables of the host, `family name`.
+    #[serde(default)]
+    pub nft_tables: Vec<String>,
+    /// Routes of the host.
+    #[serde(default)]
+    pub routes: Vec<Route>,
+    /// Neighbours of the host.
+    #[serde(default)]
+    pub neighbours: Vec<Neighbour>,
+    /// Forwarding databases of the host's bridges and tunnels.
+    #[serde(default)]
+    pub fdb: Vec<FdbEntry>,
+    /// Sysctls that decide about container traffic, by dotted name.
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, String>,
+    /// Use of the connection tracking table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conntrack: Option<Conntrack>,
+    /// What could not be read.
+    #[serde(default)]
+    pub coverage: Vec<Gap>,
+}
+
+/// The machine that was observed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Host name.
+    pub hostname: String,
+    /// `uname -r`.
+    pub kernel: String,
+    /// Which boot.
+    pub boot_id: BootId,
+    /// When the kernel started.
+    pub booted_at: Timestamp,
+}
+
+/// Use of the connection tracking table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conntrack {
+    /// Entries.
+    pub count: u64,
+    /// Limit.
+    pub max: u64,
+}
+
+/// Why a snapshot could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// Not JSON, cut, or not a snapshot.
+    #[error("not a podplumb snapshot: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// Written by another podplumb.
+    #[error("snapshot version {found} is not supported; this podplumb reads version {}", Snapshot::VERSION)]
+    Version {
+        /// The version found.
+        found: u64,
+    },
+}
+
+impl Snapshot {
+    /// The format that this code writes, and the only one that it reads.
+    pub const VERSION: u32 = 1;
+
+    /// Reads a snapshot, looking at its version before anything else.
+    pub fn from_json(text: &[u8]) -> Result<Self, SnapshotError> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u64,
+        }
+        let Version { version } = serde_json::from_slice(text)?;
+        if version != u64::from(Self::VERSION) {
+            return Err(SnapshotError::Version { found: version });
+        }
+        Ok(serde_json::from_slice(text)?)
+    }
+
+    /// The snapshot as indented JSON with a final newline.
+    pub fn to_json(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).expect("a snapshot has string keys only");
+        text.push('\n');
+        text
+    }
+
+    /// The node's own namespace.
+    pub fn host(&self) -> Option<&Namespace> {
+        self.namespaces.iter().find(|ns| ns.host)
+    }
+
+    /// The host's link with this index.
+    pub fn host_link(&self, index: IfIndex) -> Option<&Link> {
+        self.host()?.links.iter().find(|link| link.index == index)
+    }
+
+    /// The namespace that the host numbers `nsid`.
+    pub fn namespace_by_nsid(&self, nsid: Nsid) -> Option<&Namespace> {
+        self.namespaces.iter().find(|ns| ns.nsid == Some(nsid))
+    }
+
+    /// The namespace with this inode.
+    pub fn namespace_by_inode(&self, inode: NsInode) -> Option<&Namespace> {
+        self.namespaces.iter().find(|ns| ns.inode == Some(inode))
+    }
+
+    /// The namespace in which the process is.
+    pub fn namespace_of_pid(&self, pid: u32) -> Option<&Namespace> {
+        self.namespaces.iter().find(|ns| ns.tasks.iter().any(|task| task.pid == pid && task.tid.is_none()))
+    }
+
+    /// The other end of a veth of the host: its namespace and link. `None` when that namespace could not be read.
+    pub fn peer(&self, host_link: &Link) -> Option<(&Namespace, &Link)> {
+        let Peer { index, nsid } = host_link.peer?;
+        let namespace = match nsid {
+            Some(nsid) => self.namespace_by_nsid(nsid)?,
+            None => self.host()?,
+        };
+        namespace.links.iter().find(|link| link.index == index).map(|link| (namespace, link))
+    }
+
+    /// Veths of the host whose other end is in `namespace`.
+    pub fn host_veths_into<'a>(&'a self, namespace: &'a Namespace) -> impl Iterator<Item = &'a Link> {
+        let nsid = namespace.nsid;
+        let links = self.host().map_or(&[][..], |host| &host.links);
+        links.iter().filter(move |link| nsid.is_some() && link.peer.is_some_and(|peer| peer.nsid == nsid))
+    }
+
+    /// All objects of all runtimes.
+    pub fn runtime_objects(&self) -> impl Iterator<Item = (&Runtime, &RuntimeObject)> {
+        self.runtimes.iter().flat_map(|runtime| runtime.objects.iter().map(move |object| (runtime, object)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_of_another_version_is_refused_by_its_version() {
+        let error = Snapshot::from_json(br#"{"version": 7, "surprise": true}"#).unwrap_err();
+        assert_eq!(error.to_string(), "snapshot version 7 is not supported; this podplumb reads version 1");
+    }
+
+    #[test]
+    fn half_a_snapshot_is_an_error_that_says_where() {
+        let error = Snapshot::from_json(br#"{"version": 1, "taken_at": 5, "node": {"#).unwrap_err();
+        assert!(error.to_string().contains("line 1 column"), "{error}");
+    }
+}
