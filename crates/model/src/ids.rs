@@ -35,7 +35,7 @@ pub struct NsId(pub u64);
 pub struct NsInode(pub u64);
 
 /// An interface index: unique inside one network namespace only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct IfIndex(pub u32);
 

@@ -55,12 +55,6 @@ pub struct Link {
     pub port: Option<BridgePort>,
 }
 
-impl Default for IfIndex {
-    fn default() -> Self {
-        IfIndex(0)
-    }
-}
-
 /// The other end of a veth, as rtnetlink names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {

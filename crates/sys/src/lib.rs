@@ -1,1 +1,13 @@
-//! To be written.
+//! The only unsafe code of podplumb, behind safe functions: network namespaces, socket options that
+//! no safe crate has, a child that is left to wait alone. Also the few facts about the running system that both
+//! the plugins and the observer need.
+
+mod child;
+mod netns;
+mod socket;
+mod system;
+
+pub use child::fork_detached;
+pub use netns::{Entered, NetNs};
+pub use socket::{netlink_socket, netns_cookie};
+pub use system::{boot_id, booted_at, hostname, is_root, kernel_release, read_sysctl, write_sysctl};

@@ -1,0 +1,145 @@
+//! Handles on network namespaces.
+
+use std::fs::File;
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use model::{NsId, NsInode, Timestamp};
+use rustix::fs::{Mode, OFlags};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// `NSFS_MAGIC` (include/uapi/linux/magic.h).
+const NSFS_MAGIC: i64 = 0x6e73_6673;
+/// `_IO(NSIO, 0x3)`: the `CLONE_NEW*` flag of a namespace descriptor (Linux 4.11).
+const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+/// `_IOR(NSIO, 13, __u64)`: the namespace's id, never reused within a boot (Linux 6.18).
+const NS_GET_ID: libc::c_ulong = 0x8008_b70d;
+
+/// An open network namespace. While it is open the namespace lives, and its inode is not reused.
+#[derive(Debug)]
+pub struct NetNs {
+    fd: OwnedFd,
+}
+
+impl NetNs {
+    /// Opens the namespace that `path` leads to.
+    ///
+    /// # Errors
+    /// The errno of `open`; `InvalidInput` when the file is not a network namespace, for instance a plain file that
+    /// a runtime left behind when it unmounted the namespace.
+    pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
+        // O_NONBLOCK: a FIFO in its place must not make us wait for a writer.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let fd = rustix::fs::open(path.as_ref(), flags, Mode::empty())?;
+        let refuse = |why| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        #[allow(clippy::unnecessary_cast, reason = "f_type is 32 bits wide on some architectures")]
+        if rustix::fs::fstatfs(&fd)?.f_type as i64 != NSFS_MAGIC {
+            return refuse("is not a namespace (not on nsfs)");
+        }
+        // SAFETY: NS_GET_NSTYPE takes no argument and only reads.
+        let kind = unsafe { libc::ioctl(fd.as_raw_fd(), NS_GET_NSTYPE as _) };
+        if kind >= 0 && kind != libc::CLONE_NEWNET {
+            return refuse("is a namespace of another kind, not a network namespace");
+        }
+        Ok(Self { fd })
+    }
+
+    /// The namespace of the calling thread.
+    pub fn current() -> io::Result<Self> {
+        Self::open("/proc/thread-self/ns/net")
+    }
+
+    /// The namespace's nsfs inode.
+    pub fn inode(&self) -> io::Result<NsInode> {
+        Ok(NsInode(rustix::fs::fstat(&self.fd)?.st_ino))
+    }
+
+    /// When the nsfs inode was made. Means "pinned since" only for a handle opened through a bind mount; procfs
+    /// always shows "now".
+    pub fn pinned_since(&self) -> io::Result<Timestamp> {
+        let stat = rustix::fs::fstat(&self.fd)?;
+        #[allow(clippy::unnecessary_cast, reason = "the width differs between architectures")]
+        Ok(Timestamp::from_stat(stat.st_ctime as i64, stat.st_ctime_nsec as i64))
+    }
+
+    /// The namespace's id; `None` on kernels without `NS_GET_ID` (before 6.18).
+    pub fn id(&self) -> Option<NsId> {
+        let mut id = 0u64;
+        // SAFETY: NS_GET_ID writes one u64 to the pointer, which is valid for that.
+        let result = unsafe { libc::ioctl(self.fd.as_raw_fd(), NS_GET_ID as _, &raw mut id) };
+        (result == 0).then_some(NsId(id))
+    }
+
+    /// Moves the calling thread into the namespace until the guard is dropped.
+    ///
+    /// Only for threads that are their caller's own: never on an async worker, never while another thread relies on
+    /// this one's namespace.
+    pub fn enter(&self) -> io::Result<Entered> {
+        let home = Self::current()?;
+        move_into_link_name_space(self.as_fd(), Some(LinkNameSpaceType::Network))?;
+        Ok(Entered { home, _not_send: PhantomData })
+    }
+
+    /// Runs `work` inside the namespace, on a thread made for it, and returns what it returned.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        std::thread::scope(|scope| {
+            let worker = scope.spawn(|| -> io::Result<T> {
+                move_into_link_name_space(self.as_fd(), Some(LinkNameSpaceType::Network))?;
+                Ok(work())
+            });
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+impl AsFd for NetNs {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl From<NetNs> for File {
+    fn from(netns: NetNs) -> File {
+        netns.fd.into()
+    }
+}
+
+/// The calling thread is in another namespace; dropping this takes it home.
+#[derive(Debug)]
+pub struct Entered {
+    home: NetNs,
+    // A namespace belongs to a thread, so the guard may not leave it.
+    _not_send: PhantomData<*const ()>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        if let Err(error) = move_into_link_name_space(self.home.as_fd(), Some(LinkNameSpaceType::Network)) {
+            // Going on would change links of the wrong namespace.
+            eprintln!("podplumb: cannot return to the own network namespace: {error}");
+            std::process::abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ioctls_id_is_the_cookie_of_a_socket_inside() {
+        let here = NetNs::current().unwrap();
+        let Some(id) = here.id() else { return eprintln!("skipped: this kernel has no NS_GET_ID") };
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert_eq!(crate::netns_cookie(&socket).unwrap(), id);
+    }
+
+    #[test]
+    fn files_that_are_not_network_namespaces_are_refused() {
+        for path in ["/etc/passwd", "/proc/self/ns/uts", "/", "/nowhere"] {
+            assert!(NetNs::open(path).is_err(), "{path}");
+        }
+    }
+}
