@@ -8,6 +8,6 @@ mod socket;
 mod system;
 
 pub use child::fork_detached;
-pub use netns::{Entered, NetNs};
+pub use netns::{Entered, NetNs, isolate_thread};
 pub use socket::{netlink_socket, netns_cookie};
 pub use system::{boot_id, booted_at, hostname, is_root, kernel_release, read_sysctl, write_sysctl};

@@ -8,7 +8,8 @@ use std::path::Path;
 
 use model::{NsId, NsInode, Timestamp};
 use rustix::fs::{Mode, OFlags};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::mount::MountPropagationFlags;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 /// `NSFS_MAGIC` (include/uapi/linux/magic.h).
 const NSFS_MAGIC: i64 = 0x6e73_6673;
@@ -44,6 +45,17 @@ impl NetNs {
             return refuse("is a namespace of another kind, not a network namespace");
         }
         Ok(Self { fd })
+    }
+
+    /// A new, empty namespace. It lives as long as the handle, unless someone else enters or pins it.
+    pub fn create() -> io::Result<Self> {
+        std::thread::scope(|scope| {
+            let maker = scope.spawn(|| {
+                unshare(UnshareFlags::NEWNET)?;
+                Self::current()
+            });
+            maker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 
     /// The namespace of the calling thread.
@@ -104,6 +116,20 @@ impl From<NetNs> for File {
     fn from(netns: NetNs) -> File {
         netns.fd.into()
     }
+}
+
+/// Moves the calling thread for good into new network and mount namespaces whose mounts do not propagate back: a world of
+/// its own, in which it may change links and mount over directories without anyone else noticing.
+pub fn isolate_thread() -> io::Result<()> {
+    unshare(UnshareFlags::NEWNET | UnshareFlags::NEWNS)?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    Ok(rustix::mount::mount_change("/", private)?)
+}
+
+fn unshare(flags: UnshareFlags) -> io::Result<()> {
+    // SAFETY: only CLONE_FILES is dangerous (descriptors of other threads would not be ours any more), and no caller
+    // in this module passes it.
+    Ok(unsafe { rustix::thread::unshare_unsafe(flags) }?)
 }
 
 /// The calling thread is in another namespace; dropping this takes it home.

@@ -11,7 +11,8 @@ use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType};
 /// acknowledgements (4.12) and without the request echoed in each acknowledgement (4.3). On kernels without an
 /// option the socket works without it.
 pub fn netlink_socket(protocol: Option<Protocol>) -> io::Result<OwnedFd> {
-    let fd = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
+    let fd =
+        rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
     for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK] {
         let on: libc::c_int = 1;
         // SAFETY: the pointer and the length describe `on`, which outlives the call.

@@ -1,0 +1,51 @@
+//! Neighbours and forwarding databases.
+
+use model::{FdbEntry, IfIndex, Neighbour};
+
+use crate::error::Result;
+use crate::message::{Attributes, Request};
+use crate::socket::Socket;
+
+const RTM_GETNEIGH: u16 = 30;
+const NDMSG: usize = 12;
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
+const NDA_MASTER: u16 = 9;
+const AF_BRIDGE: u8 = 7;
+const NUD_NOARP: u16 = 0x40;
+
+fn ndmsg(family: u8) -> [u8; NDMSG] {
+    let mut header = [0; NDMSG];
+    header[0] = family;
+    header
+}
+
+/// All neighbours (ARP and ND) of the socket's namespace that have been asked for.
+pub fn neighbours(socket: &mut Socket) -> Result<Vec<Neighbour>> {
+    socket.dump(&Request::new("list neighbours", RTM_GETNEIGH, 0, &ndmsg(0)), |payload| {
+        let (device, state) = header(payload)?;
+        let attributes = Attributes::after(payload, NDMSG);
+        let address = attributes.find(NDA_DST)?.ip()?;
+        let mac = attributes.find(NDA_LLADDR).and_then(|attribute| attribute.mac());
+        // Multicast and loopback entries, which nobody resolves.
+        (state & NUD_NOARP == 0).then_some(Neighbour { address, mac, device, state })
+    })
+}
+
+/// The forwarding databases of all bridges and tunnels of the socket's namespace.
+pub fn fdb(socket: &mut Socket) -> Result<Vec<FdbEntry>> {
+    socket.dump(&Request::new("list forwarding database", RTM_GETNEIGH, 0, &ndmsg(AF_BRIDGE)), |payload| {
+        let (device, state) = header(payload)?;
+        let attributes = Attributes::after(payload, NDMSG);
+        let mac = attributes.find(NDA_LLADDR)?.mac()?;
+        let master = attributes.find(NDA_MASTER).and_then(|attribute| attribute.u32()).map(IfIndex);
+        let remote = attributes.find(NDA_DST).and_then(|attribute| attribute.ip());
+        Some(FdbEntry { mac, device, master, remote, state })
+    })
+}
+
+fn header(payload: &[u8]) -> Option<(IfIndex, u16)> {
+    let index = u32::from_ne_bytes(payload.get(4..8)?.try_into().ok()?);
+    let state = u16::from_ne_bytes(payload.get(8..10)?.try_into().ok()?);
+    Some((IfIndex(index), state))
+}

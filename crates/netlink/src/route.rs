@@ -1,0 +1,115 @@
+//! Routes.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use model::IfIndex;
+
+use crate::error::Result;
+use crate::link::{family, octets};
+use crate::message::{Attributes, CREATE_EXCLUSIVE, Request};
+use crate::socket::Socket;
+
+const RTM_NEWROUTE: u16 = 24;
+const RTM_GETROUTE: u16 = 26;
+const RTMSG: usize = 12;
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+const RTA_PRIORITY: u16 = 6;
+const RTA_METRICS: u16 = 8;
+const RTA_TABLE: u16 = 15;
+const RTAX_MTU: u16 = 2;
+const RTAX_ADVMSS: u16 = 8;
+const RTPROT_BOOT: u8 = 3;
+const RTN_UNICAST: u8 = 1;
+const RT_TABLE_MAIN: u32 = 254;
+const RT_SCOPE_LINK: u8 = 253;
+const RTM_F_CLONED: u32 = 0x200;
+
+/// A route to be added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRoute {
+    /// Destination.
+    pub destination: IpNet,
+    /// Next hop; without one the destination is on the link.
+    pub gateway: Option<IpAddr>,
+    /// Outgoing interface.
+    pub device: IfIndex,
+    /// MTU of the path, in bytes.
+    pub mtu_bytes: Option<u32>,
+    /// Advertised TCP maximum segment size, in bytes.
+    pub advmss_bytes: Option<u32>,
+    /// Metric.
+    pub priority: Option<u32>,
+    /// Routing table; the main one unless given.
+    pub table: Option<u32>,
+    /// Scope; global with a gateway and link without, unless given.
+    pub scope: Option<u8>,
+}
+
+/// Adds a route; fails with EEXIST if there is one to the same destination with the same metric.
+pub fn add(route: &NewRoute) -> Request {
+    let table = route.table.unwrap_or(RT_TABLE_MAIN);
+    // IPv6 routes have no scope; the kernel ignores it.
+    let scope = route.scope.unwrap_or(if route.gateway.is_some() { 0 } else { RT_SCOPE_LINK });
+    let mut header = [0; RTMSG];
+    header[0] = family(route.destination.addr());
+    header[1] = route.destination.prefix_len();
+    header[4] = u8::try_from(table).unwrap_or(0);
+    header[5] = RTPROT_BOOT;
+    header[6] = scope;
+    header[7] = RTN_UNICAST;
+    let mut request = Request::new("add route", RTM_NEWROUTE, CREATE_EXCLUSIVE, &header);
+    if route.destination.prefix_len() > 0 {
+        request = request.attr(RTA_DST, &octets(route.destination.network()));
+    }
+    if let Some(gateway) = route.gateway {
+        request = request.attr(RTA_GATEWAY, &octets(gateway));
+    }
+    request = request.attr_u32(RTA_OIF, route.device.0).attr_u32(RTA_TABLE, table);
+    if let Some(priority) = route.priority {
+        request = request.attr_u32(RTA_PRIORITY, priority);
+    }
+    let metrics = [(RTAX_MTU, route.mtu_bytes), (RTAX_ADVMSS, route.advmss_bytes)];
+    if metrics.iter().any(|(_, value)| value.is_some()) {
+        request = request.nest(RTA_METRICS, |r| {
+            metrics.into_iter().fold(r, |r, (kind, value)| match value {
+                Some(value) => r.attr_u32(kind, value),
+                None => r,
+            })
+        });
+    }
+    request
+}
+
+/// All unicast routes of the socket's namespace, of every table but `local`.
+pub fn list(socket: &mut Socket) -> Result<Vec<model::Route>> {
+    socket.dump(&Request::new("list routes", RTM_GETROUTE, 0, &[0; RTMSG]), parse)
+}
+
+fn parse(payload: &[u8]) -> Option<model::Route> {
+    let header = payload.get(..RTMSG)?;
+    let flags = u32::from_ne_bytes(header[8..12].try_into().ok()?);
+    if header[7] != RTN_UNICAST || flags & RTM_F_CLONED != 0 {
+        return None;
+    }
+    let mut destination = match header[0] {
+        2 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        10 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        _ => return None,
+    };
+    let (mut gateway, mut device, mut table, mut priority) = (None, None, u32::from(header[4]), 0);
+    for attribute in Attributes::after(payload, RTMSG) {
+        match attribute.kind {
+            RTA_DST => destination = attribute.ip()?,
+            RTA_GATEWAY => gateway = attribute.ip(),
+            RTA_OIF => device = attribute.u32().map(IfIndex),
+            RTA_TABLE => table = attribute.u32()?,
+            RTA_PRIORITY => priority = attribute.u32()?,
+            _ => {}
+        }
+    }
+    let destination = IpNet::new(destination, header[1]).ok()?;
+    Some(model::Route { destination, gateway, device, table, priority })
+}

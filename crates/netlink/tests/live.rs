@@ -1,0 +1,156 @@
+//! The requests against the running kernel, in namespaces of the test's own.
+
+use std::os::fd::AsFd;
+
+use model::{IfIndex, IfName, MacAddr, Nsid};
+use podplumb_netlink::link::{Change, Veth};
+use podplumb_netlink::{Socket, addr, link, neigh, nsid, route};
+use sys::NetNs;
+
+/// Moves the test's thread into a fresh network namespace, and returns another fresh one.
+fn world() -> NetNs {
+    sys::isolate_thread().expect("tests that change the network need root: run `make test` as root");
+    NetNs::create().unwrap()
+}
+
+fn name(text: &str) -> IfName {
+    text.parse().unwrap()
+}
+
+fn wire(socket: &mut Socket, pod: &NetNs) -> (IfIndex, IfIndex) {
+    socket.ack(link::create_bridge(&name("cni0"), Some(MacAddr([2, 0, 0, 0, 0, 1])), None)).unwrap();
+    let bridge = link::by_name(socket, "cni0").unwrap();
+    let veth = Veth {
+        name: &name("veth1"),
+        mac: None,
+        master: Some(bridge.index),
+        mtu_bytes: Some(1400),
+        peer_name: &name("eth0"),
+        peer_mac: Some(MacAddr([2, 0, 0, 0, 0, 9])),
+        peer_netns: Some(pod.as_fd()),
+    };
+    let stamp = Change { alias: Some("podplumb:net:cid:eth0"), ..Change::default() };
+    socket
+        .batch(vec![link::create_veth(&veth), link::change_by_name(veth.name, &stamp)])
+        .unwrap()
+        .all()
+        .unwrap();
+    (bridge.index, link::by_name(socket, "veth1").unwrap().index)
+}
+
+#[test]
+fn a_pod_is_wired_in_one_batch_and_read_back_from_outside_by_nsid() {
+    let pod = world();
+    let mut socket = Socket::route().unwrap();
+    assert_eq!(nsid::of(&mut socket, pod.as_fd()).unwrap(), None, "never linked, so not numbered");
+    let (bridge, veth) = wire(&mut socket, &pod);
+    pod.run(|| {
+        let mut inside = Socket::route().unwrap();
+        let eth0 = link::by_name(&mut inside, "eth0").unwrap().index;
+        let default = route::NewRoute {
+            destination: "0.0.0.0/0".parse().unwrap(),
+            gateway: Some("10.0.0.1".parse().unwrap()),
+            device: eth0,
+            mtu_bytes: Some(1300),
+            advmss_bytes: None,
+            priority: None,
+            table: None,
+            scope: None,
+        };
+        let requests = vec![
+            link::change(eth0, &Change { up: Some(true), ..Change::default() }),
+            addr::add(eth0, "10.0.0.2/24".parse().unwrap(), false),
+            addr::add(eth0, "fd00::2/64".parse().unwrap(), false),
+            route::add(&default),
+        ];
+        inside.batch(requests).unwrap().all().unwrap();
+        let routes = route::list(&mut inside).unwrap();
+        assert!(
+            routes.iter().any(|r| r.destination.prefix_len() == 0 && r.gateway == default.gateway),
+            "{routes:?}"
+        );
+    })
+    .unwrap();
+
+    let pod_nsid = nsid::of(&mut socket, pod.as_fd()).unwrap().expect("linked now");
+    assert_eq!(nsid::list(&mut socket).unwrap(), [pod_nsid]);
+    let host = link::by_index(&mut socket, veth, None).unwrap();
+    assert_eq!((host.kind.as_str(), host.mtu_bytes, host.up, host.carrier), ("veth", 1400, true, true));
+    assert_eq!(host.master, Some(bridge));
+    assert_eq!(host.alias.as_deref(), Some("podplumb:net:cid:eth0"));
+    assert_eq!(host.port.unwrap().state, 3, "forwarding");
+    assert_eq!(host.peer.unwrap().nsid, Some(pod_nsid));
+
+    let inside = link::list(&mut socket, Some(pod_nsid)).unwrap();
+    let eth0 = inside.iter().find(|l| l.name == "eth0").unwrap();
+    assert_eq!(eth0.index, host.peer.unwrap().index);
+    assert_eq!(eth0.mac, Some(MacAddr([2, 0, 0, 0, 0, 9])));
+    let addresses = addr::list(&mut socket, Some(pod_nsid)).unwrap();
+    for wanted in ["10.0.0.2/24", "fd00::2/64"] {
+        assert!(addresses.contains(&(eth0.index, wanted.parse().unwrap())), "{addresses:?}");
+    }
+    let fdb = neigh::fdb(&mut socket).unwrap();
+    assert!(fdb.iter().any(|entry| entry.device == veth && entry.master == Some(bridge)), "{fdb:?}");
+    neigh::neighbours(&mut socket).unwrap();
+}
+
+#[test]
+fn ports_are_changed_and_groups_deleted() {
+    let pod = world();
+    let mut socket = Socket::route().unwrap();
+    let (_, veth) = wire(&mut socket, &pod);
+    socket.ack(link::change_port(veth, Some(true), Some(true))).unwrap();
+    let port = link::by_index(&mut socket, veth, None).unwrap().port.unwrap();
+    assert!(port.hairpin && port.isolated);
+
+    socket.ack(link::change(veth, &Change { group: Some(7777), ..Change::default() })).unwrap();
+    assert_eq!(link::by_index(&mut socket, veth, None).unwrap().group, 7777);
+    socket.ack(link::delete_group(7777)).unwrap();
+    assert!(link::by_index(&mut socket, veth, None).unwrap_err().is_gone());
+    assert!(link::by_name(&mut socket, "cni0").is_ok());
+}
+
+#[test]
+fn refusals_name_the_object_and_carry_the_kernels_words() {
+    let pod = world();
+    let mut socket = Socket::route().unwrap();
+    let error = link::by_name(&mut socket, "nosuch0").unwrap_err();
+    assert!(error.is_gone() && error.to_string().starts_with("look up link nosuch0: "), "{error}");
+
+    wire(&mut socket, &pod);
+    let again = socket.ack(link::create_bridge(&name("cni0"), None, None)).unwrap_err();
+    assert!(again.exists(), "{again}");
+
+    // rtnetlink: "Invalid target network namespace id" or similar, by extended acknowledgement.
+    let unknown = link::list(&mut socket, Some(Nsid(4711))).unwrap_err();
+    assert!(unknown.to_string().contains("nvalid"), "{unknown}");
+}
+
+#[test]
+fn a_batch_goes_on_after_a_refused_request_and_tells_which() {
+    world();
+    let mut socket = Socket::route().unwrap();
+    let requests = vec![
+        link::create_bridge(&name("a"), None, None),
+        link::delete(IfIndex(999_999)),
+        link::create_bridge(&name("b"), None, None),
+    ];
+    let answers = socket.batch(requests).unwrap().each();
+    assert!(
+        answers[0].is_none() && answers[1].as_ref().unwrap().is_gone() && answers[2].is_none(),
+        "{answers:?}"
+    );
+    assert!(link::by_name(&mut socket, "b").is_ok());
+}
+
+#[test]
+fn a_thousand_links_are_listed_whole() {
+    world();
+    let mut socket = Socket::route().unwrap();
+    for chunk in 0..10 {
+        let bridges =
+            (0..100).map(|n| link::create_bridge(&name(&format!("br{}", chunk * 100 + n)), None, None));
+        socket.batch(bridges.collect()).unwrap().all().unwrap();
+    }
+    assert_eq!(link::list(&mut socket, None).unwrap().iter().filter(|l| l.kind == "bridge").count(), 1000);
+}
