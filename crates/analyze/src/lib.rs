@@ -1,1 +1,17 @@
-//! To be written.
+//! What a snapshot means.
+//!
+//! Pure functions of plain data: no file, no socket, no clock. [`wiring`] joins what belongs together, [`verdict`] decides
+//! whether it is in use, [`plan`] says what to do about what is not, [`who`] finds one thing by any of its names, and
+//! [`render`] writes it all down for people.
+
+pub mod leaks;
+pub mod plan;
+pub mod render;
+pub mod verdict;
+pub mod who;
+pub mod wiring;
+
+pub use leaks::{Finding, Leaks, Piece, leaks};
+pub use plan::{Operation, Plan, Step};
+pub use verdict::{Evidence, Ruling, Verdict};
+pub use wiring::{HostLink, Wiring, wirings};

@@ -235,7 +235,9 @@ pub struct RecordSeen {
 
 /// FNV-1a, 64 bits: tells whether a small file changed between two looks. Not against an adversary.
 pub fn digest(content: &[u8]) -> u64 {
-    content.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+    content
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -251,7 +253,9 @@ mod tests {
         };
         assert_eq!(AttachmentKey::from_file_name(&key.file_name()).as_ref(), Some(&key));
         assert_eq!(AttachmentKey::from_alias(&key.alias()), Some(key));
-        for foreign in ["", "podplumb:", "podplumb:a:b", "podplumb:a:b:c:d", "uplink to rack 4", "podplumb:../x:b:c"] {
+        for foreign in
+            ["", "podplumb:", "podplumb:a:b", "podplumb:a:b:c:d", "uplink to rack 4", "podplumb:../x:b:c"]
+        {
             assert_eq!(AttachmentKey::from_alias(foreign), None, "{foreign:?}");
         }
     }

@@ -18,8 +18,11 @@ pub struct Gap {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
-    /// /proc: tasks, descriptors, sockets of a process.
+    /// /proc: which task is in which namespace.
     Processes,
+    /// /proc: open descriptors. What one of these could hide is a pin, or a socket or tun device, which are also
+    /// counted inside the namespace itself.
+    Descriptors,
     /// Mount tables: pins in /run/netns and in other mount namespaces.
     Mounts,
     /// rtnetlink of the host namespace.
@@ -52,6 +55,7 @@ impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
             Source::Processes => "processes",
+            Source::Descriptors => "descriptors",
             Source::Mounts => "mounts",
             Source::Links => "links",
             Source::Namespace => "namespace",

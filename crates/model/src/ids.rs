@@ -205,7 +205,8 @@ impl fmt::Debug for MacAddr {
 impl FromStr for MacAddr {
     type Err = IdError;
     fn from_str(value: &str) -> Result<Self, IdError> {
-        let refuse = || IdError::new("MAC address", value, "is not six hexadecimal bytes like 0a:58:0a:00:00:02");
+        let refuse =
+            || IdError::new("MAC address", value, "is not six hexadecimal bytes like 0a:58:0a:00:00:02");
         let separator = if value.contains('-') { '-' } else { ':' };
         let mut bytes = [0u8; 6];
         let mut parts = value.split(separator);

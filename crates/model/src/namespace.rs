@@ -48,10 +48,15 @@ impl Namespace {
         !self.tasks.is_empty()
     }
 
-    /// A path that leads to it: the first pin, or a process's `/proc/PID/ns/net`.
+    /// A path that leads to it: a pin in the observer's mount namespace, or a process's `/proc/PID/ns/net`.
     pub fn path(&self) -> Option<PathBuf> {
-        let pin = self.pins.first().map(|pin| pin.path.clone());
+        let pin = self.own_pins().next().map(|pin| pin.path.clone());
         pin.or_else(|| self.tasks.first().map(Task::netns_path))
+    }
+
+    /// Pins in the observer's own mount namespace.
+    pub fn own_pins(&self) -> impl Iterator<Item = &Pin> {
+        self.pins.iter().filter(|pin| pin.seen_by.is_none())
     }
 
     /// The link that has this name.
@@ -61,7 +66,7 @@ impl Namespace {
 
     /// Whether `path` is one of its pins.
     pub fn is_pinned_at(&self, path: &Path) -> bool {
-        self.pins.iter().any(|pin| same_run_path(&pin.path, path))
+        self.pins.iter().any(|pin| run_path(&pin.path) == run_path(path))
     }
 
     /// What to call it where there is room for one name only.
@@ -78,15 +83,12 @@ impl Namespace {
     }
 }
 
-/// Whether two paths name the same place, given that `/var/run` is `/run` wherever CNI runs.
-pub fn same_run_path(a: &Path, b: &Path) -> bool {
-    fn canonical(path: &Path) -> PathBuf {
-        match path.strip_prefix("/var/run") {
-            Ok(rest) => Path::new("/run").join(rest),
-            Err(_) => path.to_owned(),
-        }
+/// The path with `/var/run` written as `/run`, which it is wherever CNI runs.
+pub fn run_path(path: &Path) -> PathBuf {
+    match path.strip_prefix("/var/run") {
+        Ok(rest) => Path::new("/run").join(rest),
+        Err(_) => path.to_owned(),
     }
-    canonical(a) == canonical(b)
 }
 
 /// A bind mount that keeps a namespace alive.

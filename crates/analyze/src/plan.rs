@@ -1,0 +1,280 @@
+//! What to do about orphans: a list of operations that carry the identity of what they are about.
+//!
+//! An operation names not just an object but which one: the veth with this index, name and MAC; the namespace with this id; the
+//! lease with this content. So that two plans agree on an operation means that it is still about the same thing, and whoever
+//! carries it out can compare once more at that moment.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use model::{AttachmentKey, BootId, IfIndex, MacAddr, NsId, NsInode, Snapshot, StaleFile};
+use serde::{Deserialize, Serialize};
+
+use crate::leaks::{Finding, Leaks};
+use crate::verdict::Verdict;
+use crate::wiring::{Wiring, short_id};
+
+/// One change of a node, with the identity of what it changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "operation")]
+pub enum Operation {
+    /// Copy a lease to the quarantine, under the lock of its directory.
+    SaveLease {
+        /// The lease file.
+        path: PathBuf,
+        /// Its whole content.
+        content: String,
+    },
+    /// Copy an entry of libcni's cache to the quarantine.
+    SaveCache {
+        /// The cache file.
+        path: PathBuf,
+        /// Digest of its content.
+        digest: u64,
+    },
+    /// Call DEL of every plugin of the cached chain, last first.
+    ReplayDel {
+        /// The cache file that has the chain.
+        cache: PathBuf,
+        /// Digest of its content.
+        digest: u64,
+        /// The attachment.
+        key: AttachmentKey,
+        /// Where its namespace is pinned; `None`: it is gone.
+        netns: Option<PathBuf>,
+        /// The chain's plugins, in order.
+        plugins: Vec<String>,
+    },
+    /// Delete a host interface; the other end of a veth goes with it.
+    RemoveLink(LinkIdentity),
+    /// Unmount a pin and remove its file.
+    Unpin {
+        /// Mount point.
+        path: PathBuf,
+        /// The namespace's inode.
+        inode: NsInode,
+        /// The namespace's id, on kernels that have it.
+        ns_id: Option<NsId>,
+    },
+    /// Remove a lease, under the lock of its directory.
+    RemoveLease {
+        /// The lease file.
+        path: PathBuf,
+        /// Its whole content.
+        content: String,
+    },
+    /// Remove an entry of libcni's cache.
+    RemoveCache {
+        /// The cache file.
+        path: PathBuf,
+        /// Digest of its content.
+        digest: u64,
+    },
+    /// Remove an address from podplumb's masquerade set.
+    RemoveMasquerade {
+        /// The address.
+        address: IpAddr,
+    },
+    /// Remove a podplumb attachment record.
+    RemoveRecord {
+        /// The record file.
+        path: PathBuf,
+        /// Whose record it is.
+        key: AttachmentKey,
+    },
+    /// Remove an empty file that pins nothing.
+    RemoveStaleFile {
+        /// The file.
+        path: PathBuf,
+        /// Its inode.
+        inode: u64,
+    },
+}
+
+/// Which interface: an index is not reused within a boot, but a name is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkIdentity {
+    /// Index in the host's namespace.
+    pub index: IfIndex,
+    /// Name.
+    pub name: String,
+    /// Ethernet address.
+    pub mac: Option<MacAddr>,
+}
+
+impl Operation {
+    /// The order in which operations of all targets are carried out. Nothing is removed before it has been saved, plugins
+    /// come before our own removal of what they left, and all links go together because the kernel waits once a
+    /// group, not once a link.
+    fn phase(&self) -> u8 {
+        match self {
+            Operation::SaveLease { .. } | Operation::SaveCache { .. } => 0,
+            Operation::ReplayDel { .. } => 1,
+            Operation::RemoveLink(_) => 2,
+            Operation::Unpin { .. } => 3,
+            Operation::RemoveStaleFile { .. } | Operation::RemoveMasquerade { .. } => 4,
+            Operation::RemoveLease { .. } => 5,
+            // Last: as long as they are there, a run that was interrupted finds everything again.
+            Operation::RemoveCache { .. } | Operation::RemoveRecord { .. } => 6,
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Operation::SaveLease { path, .. } => write!(f, "copy lease {} to the quarantine", path.display()),
+            Operation::SaveCache { path, .. } => {
+                write!(f, "copy cache entry {} to the quarantine", path.display())
+            }
+            Operation::ReplayDel { key, plugins, .. } => {
+                let chain: Vec<&str> = plugins.iter().rev().map(String::as_str).collect();
+                let (id, ifname) = (short_id(key.container.as_str()), &key.ifname);
+                write!(f, "call CNI DEL of {} for {id} {ifname}", chain.join(", "))
+            }
+            Operation::RemoveLink(link) => write!(f, "delete {} (index {})", link.name, link.index),
+            Operation::Unpin { path, .. } => write!(f, "unmount {}", path.display()),
+            Operation::RemoveLease { path, .. } => write!(f, "release lease {}", path.display()),
+            Operation::RemoveCache { path, .. } => write!(f, "remove cache entry {}", path.display()),
+            Operation::RemoveMasquerade { address } => write!(f, "stop masquerading {address}"),
+            Operation::RemoveRecord { path, .. } => write!(f, "remove record {}", path.display()),
+            Operation::RemoveStaleFile { path, .. } => write!(f, "remove empty file {}", path.display()),
+        }
+    }
+}
+
+/// One orphan and what is done about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// The orphan's label.
+    pub target: String,
+    /// What to do.
+    #[serde(flatten)]
+    pub operation: Operation,
+}
+
+/// What reclaim does, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The boot for which it was made; under another one it means nothing.
+    pub boot_id: BootId,
+    /// The operations.
+    pub steps: Vec<Step>,
+}
+
+/// A plan that a second observation confirmed, and what it did not confirm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Confirmed {
+    /// What may be done.
+    pub plan: Plan,
+    /// Orphans of the first observation that are left alone, and why.
+    pub dropped: Vec<(String, String)>,
+}
+
+impl Plan {
+    /// The plan for all orphans.
+    pub fn new(snapshot: &Snapshot, leaks: &Leaks) -> Self {
+        Self::of(snapshot, leaks.with(Verdict::Orphan))
+    }
+
+    /// The plan for those orphans of which two observations, a grace period apart, say exactly the same: same namespace id,
+    /// same index, name and MAC, same content.
+    pub fn confirmed(first: (&Snapshot, &Leaks), second: (&Snapshot, &Leaks)) -> Confirmed {
+        let mut dropped = Vec::new();
+        let mut kept: Vec<&Finding> = Vec::new();
+        for before in first.1.with(Verdict::Orphan) {
+            let now = second.1.findings.iter().find(|now| is_same_target(before, now));
+            let why = match now {
+                _ if first.0.node.boot_id != second.0.node.boot_id => "the node was restarted".to_owned(),
+                None => "it is gone by now".to_owned(),
+                Some(now) if now.ruling.verdict != Verdict::Orphan => now.ruling.because.text.clone(),
+                Some(now) if now.steps != before.steps => {
+                    "it changed between the two observations".to_owned()
+                }
+                Some(now) => {
+                    kept.push(now);
+                    continue;
+                }
+            };
+            dropped.push((before.label.clone(), why));
+        }
+        Confirmed { plan: Self::of(second.0, kept.into_iter()), dropped }
+    }
+
+    fn of<'a>(snapshot: &Snapshot, findings: impl Iterator<Item = &'a Finding>) -> Self {
+        let mut steps: Vec<Step> = findings.flat_map(|finding| finding.steps.iter().cloned()).collect();
+        // Stable: within a phase, the order of the orphans and of their operations stays.
+        steps.sort_by_key(|step| step.operation.phase());
+        Self { boot_id: snapshot.node.boot_id.clone(), steps }
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+}
+
+fn is_same_target(a: &Finding, b: &Finding) -> bool {
+    a.label == b.label && a.container == b.container && a.ns_id == b.ns_id && a.ns_inode == b.ns_inode
+}
+
+/// The operations that remove a wiring.
+pub(crate) fn steps(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Step> {
+    let mut operations = Vec::new();
+    for lease in &wiring.leases {
+        operations.push(Operation::SaveLease { path: lease.path.clone(), content: lease.content.clone() });
+    }
+    for entry in &wiring.cache {
+        operations.push(Operation::SaveCache { path: entry.path.clone(), digest: entry.digest });
+    }
+    let pins: Vec<_> = wiring
+        .namespaces
+        .iter()
+        .flat_map(|namespace| namespace.own_pins().map(move |pin| (*namespace, pin)))
+        .collect();
+    for entry in &wiring.cache {
+        if let Some(key) = entry.key.clone().filter(|_| !entry.plugins.is_empty()) {
+            operations.push(Operation::ReplayDel {
+                cache: entry.path.clone(),
+                digest: entry.digest,
+                key,
+                netns: pins.first().map(|(_, pin)| pin.path.clone()),
+                plugins: entry.plugins.clone(),
+            });
+        }
+    }
+    for host in &wiring.links {
+        let (index, name, mac) = (host.link.index, host.link.name.clone(), host.link.mac);
+        operations.push(Operation::RemoveLink(LinkIdentity { index, name, mac }));
+    }
+    for (namespace, pin) in &pins {
+        if let Some(inode) = namespace.inode {
+            operations.push(Operation::Unpin { path: pin.path.clone(), inode, ns_id: namespace.ns_id });
+        }
+    }
+    for lease in &wiring.leases {
+        operations.push(Operation::RemoveLease { path: lease.path.clone(), content: lease.content.clone() });
+    }
+    for entry in &wiring.cache {
+        operations.push(Operation::RemoveCache { path: entry.path.clone(), digest: entry.digest });
+    }
+    for record in &wiring.records {
+        let in_set = record.masqueraded.iter().filter(|address| snapshot.masqueraded.contains(address));
+        operations.extend(in_set.map(|address| Operation::RemoveMasquerade { address: *address }));
+        if let Some(seen) = &record.seen {
+            operations.push(Operation::RemoveRecord { path: seen.path.clone(), key: record.key.clone() });
+        }
+    }
+    named(&wiring.label(), operations)
+}
+
+/// The operation that removes a stale file.
+pub(crate) fn stale_file_steps(file: &StaleFile) -> Vec<Step> {
+    let operation = Operation::RemoveStaleFile { path: file.path.clone(), inode: file.inode };
+    named(&file.path.display().to_string(), vec![operation])
+}
+
+fn named(target: &str, operations: Vec<Operation>) -> Vec<Step> {
+    operations.into_iter().map(|operation| Step { target: target.to_owned(), operation }).collect()
+}

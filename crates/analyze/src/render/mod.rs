@@ -1,0 +1,1 @@
+//! Writing it down for people.

@@ -1,0 +1,314 @@
+//! Whether a wiring is in use: the table that decides what may ever be touched.
+//!
+//! The rows are tried in order and the first that fits decides. Everything that can move a verdict away from `Orphan`
+//! comes before the two rows that reach it, so what is not understood is never removed.
+
+use std::time::Duration;
+
+use model::{Namespace, RuntimeStatus, Snapshot, Timestamp};
+use serde::Serialize;
+
+use crate::wiring::Wiring;
+
+/// What a wiring is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Nobody has it any more, and it is proven.
+    Orphan,
+    /// Something that would have to be known is not.
+    Unknown,
+    /// Somebody has it.
+    InUse,
+}
+
+/// One fact about a wiring.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Evidence {
+    /// A stable name for programs.
+    pub code: &'static str,
+    /// The fact in words.
+    pub text: String,
+}
+
+impl Evidence {
+    fn new(code: &'static str, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+}
+
+/// A verdict with all that speaks for and against the wiring being an orphan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Ruling {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The fact that decided: the first row of the table that fits.
+    pub because: Evidence,
+    /// Facts that speak for an orphan.
+    pub evidence_for: Vec<Evidence>,
+    /// Facts that speak against it, the decisive one included.
+    pub evidence_against: Vec<Evidence>,
+}
+
+/// What a ruling needs to know besides the wiring.
+#[derive(Debug, Clone, Copy)]
+pub struct Court<'a> {
+    /// The observation that is judged.
+    pub snapshot: &'a Snapshot,
+    /// An earlier one, to see whether counters move.
+    pub earlier: Option<&'a Snapshot>,
+    /// What is younger may be in the middle of an ADD.
+    pub grace: Duration,
+}
+
+/// Rules on one wiring.
+pub fn rule(wiring: &Wiring<'_>, court: Court<'_>) -> Ruling {
+    let mut against: Vec<(Verdict, Evidence)> = Vec::new();
+    let in_use = |evidence| (Verdict::InUse, evidence);
+    against.extend(listed(wiring).map(in_use));
+    against.extend(in_flight(wiring, court).map(in_use));
+    against.extend(alive(wiring, court).into_iter().map(in_use));
+    let unknown = |evidence| (Verdict::Unknown, evidence);
+    against.extend(silent_runtimes(court.snapshot).into_iter().map(unknown));
+    against.extend(unread(wiring, court.snapshot).into_iter().map(unknown));
+    against.extend(untied(wiring).map(unknown));
+    against.extend(no_runtime(court.snapshot).map(unknown));
+
+    let evidence_for = for_an_orphan(wiring, court.snapshot);
+    let because = match (against.first(), wiring.namespace()) {
+        (Some((_, evidence)), _) => evidence.clone(),
+        (None, Some(_)) => {
+            Evidence::new("pinned-only", "its namespace lives only by a pin, and no runtime knows it")
+        }
+        (None, None) => Evidence::new("namespace-gone", "its namespace is gone, and no runtime knows it"),
+    };
+    Ruling {
+        verdict: against.first().map_or(Verdict::Orphan, |(verdict, _)| *verdict),
+        because,
+        evidence_for,
+        evidence_against: against.into_iter().map(|(_, evidence)| evidence).collect(),
+    }
+}
+
+/// Row 1: some runtime lists the container or sandbox, in whatever state. Its runtime will call DEL.
+fn listed(wiring: &Wiring<'_>) -> Option<Evidence> {
+    let (runtime, object) = wiring.objects.first()?;
+    let id = crate::wiring::short_id(object.id.as_str());
+    let text = format!("{} lists it: {id}, {}", runtime.kind, object.state);
+    Some(Evidence::new("runtime-lists", text))
+}
+
+/// Row 2: younger than the grace period, or an ADD or DEL is at work on it.
+fn in_flight(wiring: &Wiring<'_>, court: Court<'_>) -> Option<Evidence> {
+    if let Some(record) =
+        wiring.records.iter().find(|record| record.seen.as_ref().is_some_and(|seen| seen.locked))
+    {
+        let text = format!("an ADD or DEL holds the lock of its record {}", record.key.file_name());
+        return Some(Evidence::new("in-flight", text));
+    }
+    if let Some(lease) = wiring.leases.iter().find(|lease| lease.locked) {
+        let text = format!("an ADD or DEL holds the lock of network {}", lease.network);
+        return Some(Evidence::new("in-flight", text));
+    }
+    let youngest = times(wiring).max()?;
+    match youngest.age_at(court.snapshot.taken_at) {
+        Some(age) if age >= court.grace => None,
+        Some(age) => {
+            let (age, grace) = (model::time::short(age), model::time::short(court.grace));
+            Some(Evidence::new("young", format!("made {age} ago, within the grace period of {grace}")))
+        }
+        None => Some(Evidence::new("young", format!("made at {youngest}, after the node's clock of now"))),
+    }
+}
+
+/// When its pieces were made.
+pub(crate) fn times(wiring: &Wiring<'_>) -> impl Iterator<Item = Timestamp> {
+    let pins = wiring.namespaces.iter().flat_map(|namespace| &namespace.pins).filter_map(|pin| pin.since);
+    let leases = wiring.leases.iter().map(|lease| lease.since);
+    let cache = wiring.cache.iter().map(|entry| entry.since);
+    let records = wiring.records.iter().map(|record| record.created);
+    pins.chain(leases).chain(cache).chain(records)
+}
+
+/// Row 3: its namespace has a task, a socket, a tun holder, or it sends packets.
+fn alive(wiring: &Wiring<'_>, court: Court<'_>) -> Vec<Evidence> {
+    let mut facts = Vec::new();
+    for namespace in &wiring.namespaces {
+        if let Some(task) = namespace.tasks.first() {
+            let more = match namespace.tasks.len() {
+                1 => String::new(),
+                n => format!(" and {} more", n - 1),
+            };
+            facts.push(Evidence::new("task", format!("in its namespace runs {task}{more}")));
+        }
+        if let Some(sockets) = namespace.sockets.filter(|sockets| sockets.held() > 0) {
+            let text = match sockets.held() {
+                1 => "somebody has a socket in its namespace".to_owned(),
+                n => format!("somebody has {n} sockets in its namespace"),
+            };
+            facts.push(Evidence::new("socket", text));
+        }
+        if let Some(tun) = namespace.links.iter().find(|link| link.kind == "tun" && link.carrier) {
+            facts.push(Evidence::new("tun", format!("somebody has its tun device {} open", tun.name)));
+        }
+        if let Some(text) = court.earlier.and_then(|earlier| sends(namespace, earlier)) {
+            facts.push(Evidence::new("counters", text));
+        }
+    }
+    facts.extend(answers_arp(wiring, court.snapshot));
+    facts
+}
+
+/// Packets that the namespace sent between the two observations.
+///
+/// Received ones prove nothing: a bridge floods broadcasts to every port, abandoned or not.
+fn sends(namespace: &Namespace, earlier: &Snapshot) -> Option<String> {
+    let before = earlier.namespaces.iter().find(|other| is_same(other, namespace))?;
+    namespace.links.iter().filter(|link| !link.loopback).find_map(|link| {
+        let old = before.links.iter().find(|old| old.index == link.index)?;
+        let sent = link.tx_packets.checked_sub(old.tx_packets).filter(|sent| *sent > 0)?;
+        Some(format!("its {} sent {sent} packets between the two observations", link.name))
+    })
+}
+
+/// Whether two observations of a namespace are of the same one.
+pub(crate) fn is_same(a: &Namespace, b: &Namespace) -> bool {
+    match (a.ns_id, b.ns_id) {
+        (Some(a), Some(b)) => a == b,
+        _ => a.inode.is_some() && a.inode == b.inode,
+    }
+}
+
+/// A lease that nothing else is known about may belong to something that is no container, such as a virtual machine
+/// behind a tap device. If the host's neighbour table says that the address answered within the last half minute
+/// (`NUD_REACHABLE`), it is in use.
+fn answers_arp(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Option<Evidence> {
+    const NUD_REACHABLE: u16 = 0x02;
+    if !wiring.namespaces.is_empty() || !wiring.cache.is_empty() || !wiring.records.is_empty() {
+        return None;
+    }
+    let entry = snapshot.neighbours.iter().find(|entry| {
+        entry.state & NUD_REACHABLE != 0 && wiring.leases.iter().any(|lease| lease.address == entry.address)
+    })?;
+    Some(Evidence::new("neighbour", format!("{} answers on the link", entry.address)))
+}
+
+/// Row 4, first half: a runtime that is configured, or whose socket exists, does not answer.
+fn silent_runtimes(snapshot: &Snapshot) -> Vec<Evidence> {
+    // `--runtime none` says that what traces are left are old.
+    if snapshot.runtime_none {
+        return Vec::new();
+    }
+    let silent = snapshot.runtimes.iter().filter_map(|runtime| match &runtime.status {
+        RuntimeStatus::Silent { why } => Some((runtime, why)),
+        RuntimeStatus::Answered { .. } => None,
+    });
+    let text = |(runtime, why): (&model::Runtime, &String)| {
+        format!("{} at {} does not answer: {why}", runtime.kind, runtime.endpoint.display())
+    };
+    silent.map(|silent| Evidence::new("runtime-silent", text(silent))).collect()
+}
+
+/// Row 4, second half: something that could hold it could not be read.
+fn unread(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Evidence> {
+    let missing = |text: String| Evidence::new("unread", text);
+    let hiding = snapshot.coverage.iter().filter(|gap| gap.source.hides_holders());
+    let mut facts: Vec<Evidence> =
+        hiding.map(|gap| missing(format!("{} could not be read: {}", gap.object, gap.why))).collect();
+    for namespace in &wiring.namespaces {
+        if !namespace.readable {
+            facts.push(missing(format!("its namespace {} could not be read", namespace.label())));
+        } else if !namespace.has_tasks() && namespace.sockets.is_none() {
+            facts.push(missing(format!(
+                "something that we cannot see holds its namespace ({})",
+                namespace.label()
+            )));
+        }
+        if let Some(descriptor) = namespace.descriptors.first() {
+            let text = format!("{} has its namespace open as fd {}", descriptor.task, descriptor.fd);
+            facts.push(Evidence::new("descriptor", text));
+        }
+    }
+    if wiring.namespaces.is_empty() {
+        let hidden = snapshot.namespaces.iter().filter(|namespace| !namespace.readable);
+        facts.extend(
+            hidden.map(|ns| missing(format!("it could live in {}, which could not be read", ns.label()))),
+        );
+        // The other end of a veth that no namespace was found for.
+        let blind = wiring.links.iter().find(|host| host.inside.is_none());
+        facts.extend(
+            blind.map(|host| missing(format!("the other end of {} could not be seen", host.link.name))),
+        );
+    }
+    facts
+}
+
+/// Row 5: nothing ties it to a container. A namespace made by hand may be a router.
+fn untied(wiring: &Wiring<'_>) -> Option<Evidence> {
+    if wiring.is_tied() {
+        return None;
+    }
+    let text = if wiring.leases.is_empty() {
+        "nothing ties it to a container: it may have been made by hand"
+    } else {
+        "its lease does not say whose it is"
+    };
+    Some(Evidence::new("untied", text))
+}
+
+/// Row 6: no runtime is known on this node at all.
+fn no_runtime(snapshot: &Snapshot) -> Option<Evidence> {
+    let none = snapshot.runtimes.is_empty() && !snapshot.runtime_none;
+    none.then(|| {
+        Evidence::new(
+            "no-runtime",
+            "no runtime is known on this node (say `--runtime none` if there is none)",
+        )
+    })
+}
+
+/// Rows 7 and 8: what is left to say for an orphan.
+fn for_an_orphan(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Evidence> {
+    let mut facts = Vec::new();
+    if wiring.objects.is_empty() {
+        let answered = snapshot.runtimes.iter().filter(|runtime| runtime.answered());
+        facts.extend(answered.map(|runtime| {
+            let text =
+                format!("{} answered and does not list it ({} listed)", runtime.kind, runtime.objects.len());
+            Evidence::new("disowned", text)
+        }));
+        if snapshot.runtime_none {
+            facts.push(Evidence::new("disowned", "you said that no runtime works here (--runtime none)"));
+        }
+    }
+    for namespace in &wiring.namespaces {
+        if !namespace.has_tasks() {
+            facts.push(Evidence::new("no-task", "no process or thread is in its namespace"));
+        }
+        if let Some(sockets) = namespace.sockets.filter(|sockets| sockets.held() == 0) {
+            let text = match sockets.tcp_orphans {
+                0 => "no socket is in its namespace".to_owned(),
+                n => format!("no socket is in its namespace but {n} TCP connections that nobody has"),
+            };
+            facts.push(Evidence::new("no-socket", text));
+        }
+        facts.extend(namespace.pins.iter().map(|pin| match &pin.seen_by {
+            None => Evidence::new("pin", format!("pinned by the mount {}", pin.path.display())),
+            Some(task) => {
+                let text = format!("pinned by the mount {} where {task} lives", pin.path.display());
+                Evidence::new("pin", text)
+            }
+        }));
+    }
+    if wiring.namespaces.is_empty() {
+        let was = wiring.cache.iter().find_map(|entry| entry.netns.as_ref());
+        let was = was.or_else(|| wiring.records.first().map(|record| &record.netns));
+        facts.push(match was {
+            Some(path) => {
+                Evidence::new("namespace-gone", format!("its namespace {} is gone", path.display()))
+            }
+            None => Evidence::new("namespace-gone", "no namespace has its address"),
+        });
+    }
+    facts
+}

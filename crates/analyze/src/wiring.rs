@@ -1,0 +1,455 @@
+//! Joining: which namespace, veth, lease, cache entry, record and runtime object belong together.
+//!
+//! No single source knows. A runtime knows containers and, sometimes, a namespace's path; the cache and our records
+//! know container and path; a lease knows a container and an address; rtnetlink knows which veth leads into which
+//! namespace. Each such fact is an edge between a container and a namespace, and a wiring is what is connected.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use model::namespace::run_path;
+use model::{
+    AttachmentKey, AttachmentRecord, CacheEntry, ContainerId, IfIndex, Lease, Link, Namespace, NsId, Nsid,
+    PodName, Runtime, RuntimeObject, Snapshot,
+};
+
+/// A host interface of a wiring, and its other end where it could be seen.
+#[derive(Debug, Clone, Copy)]
+pub struct HostLink<'a> {
+    /// The host's end.
+    pub link: &'a Link,
+    /// The other end.
+    pub inside: Option<&'a Link>,
+}
+
+/// Everything that wires one container (or one namespace that no container is known for).
+#[derive(Debug, Default)]
+pub struct Wiring<'a> {
+    /// The container or sandbox ids that lease, cache, record, stamp or runtime name. One, as a rule; a pod's containers
+    /// share their sandbox's wiring.
+    pub containers: Vec<&'a ContainerId>,
+    /// What runtimes list of it.
+    pub objects: Vec<(&'a Runtime, &'a RuntimeObject)>,
+    /// Its namespace, if that exists and could be found. More than one only when sources contradict each other; then each
+    /// of them has to be dead for the wiring to be.
+    pub namespaces: Vec<&'a Namespace>,
+    /// Host ends of its veths.
+    pub links: Vec<HostLink<'a>>,
+    /// Its leases.
+    pub leases: Vec<&'a Lease>,
+    /// Its entries in libcni's cache.
+    pub cache: Vec<&'a CacheEntry>,
+    /// podplumb's records of it.
+    pub records: Vec<&'a AttachmentRecord>,
+    /// Attachments named by the stamps of its host interfaces.
+    pub stamps: Vec<AttachmentKey>,
+}
+
+impl<'a> Wiring<'a> {
+    /// Its namespace.
+    pub fn namespace(&self) -> Option<&'a Namespace> {
+        self.namespaces.first().copied()
+    }
+
+    /// The pod, from whoever knows it.
+    pub fn pod(&self) -> Option<&'a PodName> {
+        let of_objects = self.objects.iter().find_map(|(_, object)| object.pod.as_ref());
+        let of_cache = || self.cache.iter().find_map(|entry| entry.pod.as_ref());
+        let of_records = || self.records.iter().find_map(|record| record.pod.as_ref());
+        of_objects.or_else(of_cache).or_else(of_records)
+    }
+
+    /// The id to call it by: the sandbox's, else the first.
+    pub fn container(&self) -> Option<&'a ContainerId> {
+        let is_member =
+            |id: &ContainerId| self.objects.iter().any(|(_, o)| o.id == *id && o.sandbox.is_some());
+        let by_cni = self.cache.iter().find_map(|entry| entry.key.as_ref().map(|key| &key.container));
+        let by_record = || self.records.first().map(|record| &record.key.container);
+        let by_lease = || self.leases.iter().find_map(|lease| lease.container.as_ref());
+        let owner = || self.containers.iter().find(|id| !is_member(id)).copied();
+        by_cni
+            .or_else(by_record)
+            .or_else(by_lease)
+            .or_else(owner)
+            .or_else(|| self.containers.first().copied())
+    }
+
+    /// What to call it where there is room for one name: pod, container name, short id, namespace or veth.
+    pub fn label(&self) -> String {
+        if let Some(pod) = self.pod() {
+            return pod.to_string();
+        }
+        if let Some(name) = self.objects.iter().find_map(|(_, object)| object.name.as_ref()) {
+            return name.clone();
+        }
+        if let Some(id) = self.container() {
+            return short_id(id.as_str()).to_owned();
+        }
+        match (self.namespace(), self.links.first(), self.leases.first()) {
+            (Some(namespace), _, _) => namespace.label(),
+            (None, Some(host), _) => host.link.name.clone(),
+            (None, None, Some(lease)) => format!("lease {}", lease.address),
+            (None, None, None) => "nothing".into(),
+        }
+    }
+
+    /// Addresses of the inside interfaces, and those leased or cached where there is no inside to be seen.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let mut seen = Vec::new();
+        let mut add = |address| {
+            if !seen.contains(&address) {
+                seen.push(address);
+            }
+        };
+        let inside = self.namespaces.iter().flat_map(|namespace| &namespace.links);
+        let usable = inside.filter(|link| !link.loopback).flat_map(|link| &link.addresses);
+        usable.map(|net| net.addr()).filter(|ip| !is_link_local(*ip)).for_each(&mut add);
+        self.leases.iter().map(|lease| lease.address).for_each(&mut add);
+        self.records.iter().flat_map(|record| &record.addresses).copied().for_each(&mut add);
+        self.cache.iter().flat_map(|entry| &entry.addresses).copied().for_each(&mut add);
+        seen
+    }
+
+    /// The pin by which a runtime names namespaces that it made, if this namespace has one.
+    pub fn runtime_pin(&self) -> Option<&'a Path> {
+        let pins = self.namespaces.iter().flat_map(|namespace| &namespace.pins);
+        pins.map(|pin| pin.path.as_path()).find(|path| is_runtime_name(path))
+    }
+
+    /// Whether something other than its links says that a container runtime or a CNI plugin made it.
+    pub fn is_tied(&self) -> bool {
+        !self.containers.is_empty() || !self.stamps.is_empty() || self.runtime_pin().is_some()
+    }
+}
+
+/// Link-local addresses say nothing about who someone is.
+pub fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
+/// The first 12 characters, by which runtimes' tools show an id.
+pub fn short_id(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
+/// Names that only runtimes give: `cni-<uuid>` by containerd and CRI-O (containernetworking/plugins' `ns` package and
+/// its copies), `/run/docker/netns/<12 hex digits>` by Docker. Docker's own namespaces there (`default`, `ingress_sbox`,
+/// `lb_…`, `1-…`) are not a container's.
+pub fn is_runtime_name(path: &Path) -> bool {
+    let path = path.to_string_lossy();
+    let path = path.strip_prefix("/var").unwrap_or(&path);
+    if let Some(name) = path.strip_prefix("/run/netns/cni-") {
+        let groups: Vec<usize> = name.split('-').map(str::len).collect();
+        return groups == [8, 4, 4, 4, 12] && name.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    }
+    match path.strip_prefix("/run/docker/netns/") {
+        Some(name) => name.len() == 12 && name.bytes().all(|b| b.is_ascii_hexdigit()),
+        None => false,
+    }
+}
+
+/// All wirings of a node: one for each container and each namespace but the host's.
+pub fn wirings(snapshot: &Snapshot) -> Vec<Wiring<'_>> {
+    let mut join = Join::new(snapshot);
+    join.runtimes();
+    join.cache_and_records();
+    join.leases();
+    join.host_links();
+    join.by_address();
+    join.finish()
+}
+
+/// A node of the graph.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Node<'a> {
+    Namespace(usize),
+    Container(&'a ContainerId),
+    /// A lease whose owner is not known.
+    Lease(usize),
+    /// A veth that leads nowhere we can see: both ends on the host, or the other end not readable.
+    Link(IfIndex),
+}
+
+struct Join<'a> {
+    snapshot: &'a Snapshot,
+    places: HashMap<Node<'a>, usize>,
+    nodes: Vec<Node<'a>>,
+    parents: Vec<usize>,
+    /// Namespaces by every path that leads to them, `/var/run` written as `/run`.
+    by_path: HashMap<PathBuf, usize>,
+    by_pid: HashMap<u32, usize>,
+    by_ns_id: HashMap<NsId, usize>,
+    by_nsid: HashMap<Nsid, usize>,
+    /// Host links by the attachment or container that claims them.
+    claimed: Vec<(Node<'a>, &'a Link)>,
+}
+
+impl<'a> Join<'a> {
+    fn new(snapshot: &'a Snapshot) -> Self {
+        let mut join = Self {
+            snapshot,
+            places: HashMap::new(),
+            nodes: Vec::new(),
+            parents: Vec::new(),
+            by_path: HashMap::new(),
+            by_pid: HashMap::new(),
+            by_ns_id: HashMap::new(),
+            by_nsid: HashMap::new(),
+            claimed: Vec::new(),
+        };
+        for (at, namespace) in snapshot.namespaces.iter().enumerate().filter(|(_, namespace)| !namespace.host)
+        {
+            join.place(Node::Namespace(at));
+            join.by_path.extend(namespace.own_pins().map(|pin| (run_path(&pin.path), at)));
+            join.by_pid.extend(namespace.tasks.iter().map(|task| (task.pid, at)));
+            join.by_ns_id.extend(namespace.ns_id.map(|id| (id, at)));
+            join.by_nsid.extend(namespace.nsid.map(|nsid| (nsid, at)));
+        }
+        join
+    }
+
+    fn place(&mut self, node: Node<'a>) -> usize {
+        if let Some(place) = self.places.get(&node) {
+            return *place;
+        }
+        let place = self.nodes.len();
+        self.nodes.push(node.clone());
+        self.parents.push(place);
+        self.places.insert(node, place);
+        place
+    }
+
+    fn root(&mut self, mut place: usize) -> usize {
+        while self.parents[place] != place {
+            self.parents[place] = self.parents[self.parents[place]];
+            place = self.parents[place];
+        }
+        place
+    }
+
+    fn tie(&mut self, a: Node<'a>, b: Node<'a>) {
+        let (a, b) = (self.place(a), self.place(b));
+        let (a, b) = (self.root(a), self.root(b));
+        self.parents[a.max(b)] = a.min(b);
+    }
+
+    fn runtimes(&mut self) {
+        for (_, object) in self.snapshot.runtime_objects() {
+            let container = Node::Container(&object.id);
+            self.place(container.clone());
+            if let Some(sandbox) = &object.sandbox {
+                self.tie(container.clone(), Node::Container(sandbox));
+            }
+            let by_path = object.netns.as_ref().and_then(|path| self.by_path.get(&run_path(path)));
+            let by_pid = object.pid.and_then(|pid| self.by_pid.get(&pid));
+            if let Some(at) = by_path.or(by_pid).copied() {
+                self.tie(container, Node::Namespace(at));
+            }
+        }
+    }
+
+    fn cache_and_records(&mut self) {
+        let mut identified: HashSet<&AttachmentKey> = HashSet::new();
+        for record in &self.snapshot.records {
+            let container = Node::Container(&record.key.container);
+            self.place(container.clone());
+            // Within this boot the namespace's id settles the matter: at its path there may be another one by now.
+            let at = match record.ns_id {
+                Some(id) if record.boot_id == self.snapshot.node.boot_id => {
+                    identified.insert(&record.key);
+                    self.by_ns_id.get(&id)
+                }
+                _ => self.by_path.get(&run_path(&record.netns)),
+            };
+            if let Some(at) = at.copied() {
+                self.tie(container, Node::Namespace(at));
+            }
+        }
+        for entry in &self.snapshot.cache {
+            let Some(key) = &entry.key else { continue };
+            let container = Node::Container(&key.container);
+            self.place(container.clone());
+            if identified.contains(key) {
+                continue;
+            }
+            let Some(path) = &entry.netns else { continue };
+            let by_path = self.by_path.get(&run_path(path)).copied();
+            // A pid is reused sooner than a path: believe it only where the address agrees.
+            let by_pid = || {
+                let pid = path.to_str()?.strip_prefix("/proc/")?.split('/').next()?.parse().ok()?;
+                let at = *self.by_pid.get(&pid)?;
+                has_any_address(&self.snapshot.namespaces[at], &entry.addresses).then_some(at)
+            };
+            if let Some(at) = by_path.or_else(by_pid) {
+                self.tie(container, Node::Namespace(at));
+            }
+        }
+    }
+
+    fn leases(&mut self) {
+        for (at, lease) in self.snapshot.leases.iter().enumerate() {
+            match &lease.container {
+                Some(container) => self.place(Node::Container(container)),
+                None => self.place(Node::Lease(at)),
+            };
+        }
+    }
+
+    fn host_links(&mut self) {
+        let Some(host) = self.snapshot.host() else { return };
+        let known: HashMap<String, &'a ContainerId> = self
+            .nodes
+            .iter()
+            .filter_map(|node| match node {
+                Node::Container(id) => Some((id.as_str().to_owned(), *id)),
+                _ => None,
+            })
+            .collect();
+        for link in host.links.iter().filter(|link| link.kind == "veth") {
+            let Some(peer) = link.peer else { continue };
+            let place = match peer.nsid {
+                // The kernel is taking that namespace down; the veth goes with it.
+                Some(Nsid::NOT_ASSIGNED) => continue,
+                Some(nsid) => match self.by_nsid.get(&nsid) {
+                    Some(at) => Node::Namespace(*at),
+                    None => Node::Link(link.index),
+                },
+                // Both ends on the host: one node for the pair.
+                None => Node::Link(link.index.min(peer.index)),
+            };
+            self.place(place.clone());
+            self.claimed.push((place.clone(), link));
+            if let Some(owner) = self.owner_of(link).and_then(|id| known.get(&id)) {
+                self.tie(place, Node::Container(owner));
+            }
+        }
+    }
+
+    /// The container that a stamp, a record or a cached result names as the owner of a host interface.
+    fn owner_of(&self, link: &Link) -> Option<String> {
+        let stamp = link.alias.as_deref().and_then(AttachmentKey::from_alias);
+        if let Some(key) = stamp {
+            return Some(key.container.into());
+        }
+        let same_mac = |mac: Option<model::MacAddr>| mac.is_none() || mac == link.mac;
+        let of_record = self.snapshot.records.iter().find(|record| {
+            let same_boot = record.boot_id == self.snapshot.node.boot_id;
+            let same_name = record.host_interface.as_ref().is_some_and(|name| name.as_str() == link.name);
+            same_boot && same_name && record.host_index == Some(link.index) && same_mac(record.host_mac)
+        });
+        if let Some(record) = of_record {
+            return Some(record.key.container.as_str().to_owned());
+        }
+        let of_cache = self.snapshot.cache.iter().find(|entry| {
+            entry
+                .host_interfaces
+                .iter()
+                .any(|(name, mac)| *name == link.name && mac.is_some() && same_mac(*mac))
+        });
+        // A bridge is in every result as well; only veths come here.
+        of_cache.and_then(|entry| Some(entry.key.as_ref()?.container.as_str().to_owned()))
+    }
+
+    /// A lease alone names no namespace: look for its address where nobody else was tied.
+    fn by_address(&mut self) {
+        let mut holders: HashMap<IpAddr, Vec<(usize, &str)>> = HashMap::new();
+        for (at, namespace) in
+            self.snapshot.namespaces.iter().enumerate().filter(|(_, namespace)| !namespace.host)
+        {
+            for link in &namespace.links {
+                for address in &link.addresses {
+                    holders.entry(address.addr()).or_default().push((at, &link.name));
+                }
+            }
+        }
+        let mut settled: HashSet<usize> = HashSet::new();
+        let mut owned: HashSet<usize> = HashSet::new();
+        for at in 0..self.nodes.len() {
+            let root = self.root(at);
+            match self.nodes[at] {
+                Node::Namespace(_) => settled.insert(root),
+                Node::Container(_) => owned.insert(root),
+                _ => false,
+            };
+        }
+        for lease in &self.snapshot.leases {
+            let Some(container) = &lease.container else { continue };
+            let container = self.place(Node::Container(container));
+            let container = self.root(container);
+            if settled.contains(&container) {
+                continue;
+            }
+            for (at, ifname) in holders.get(&lease.address).into_iter().flatten() {
+                let namespace = self.place(Node::Namespace(*at));
+                let namespace = self.root(namespace);
+                let same_name = lease.ifname.as_ref().is_none_or(|name| name.as_str() == *ifname);
+                if same_name && !owned.contains(&namespace) {
+                    self.parents[namespace.max(container)] = namespace.min(container);
+                    break;
+                }
+            }
+        }
+    }
+
+    fn finish(mut self) -> Vec<Wiring<'a>> {
+        let roots: Vec<usize> = (0..self.nodes.len()).map(|at| self.root(at)).collect();
+        let mut groups: BTreeMap<usize, Wiring<'a>> = BTreeMap::new();
+        for (node, root) in self.nodes.iter().zip(&roots) {
+            let wiring = groups.entry(*root).or_default();
+            match node {
+                Node::Namespace(at) => wiring.namespaces.push(&self.snapshot.namespaces[*at]),
+                Node::Container(id) => wiring.containers.push(id),
+                Node::Lease(at) => wiring.leases.push(&self.snapshot.leases[*at]),
+                Node::Link(_) => {}
+            }
+        }
+        let mut with = |node: Node<'a>, add: &mut dyn FnMut(&mut Wiring<'a>)| {
+            let root = self.places.get(&node).map(|place| roots[*place]);
+            if let Some(wiring) = root.and_then(|root| groups.get_mut(&root)) {
+                add(wiring);
+            }
+        };
+        for (runtime, object) in self.snapshot.runtime_objects() {
+            with(Node::Container(&object.id), &mut |wiring| wiring.objects.push((runtime, object)));
+        }
+        for lease in &self.snapshot.leases {
+            if let Some(container) = &lease.container {
+                with(Node::Container(container), &mut |wiring| wiring.leases.push(lease));
+            }
+        }
+        for entry in &self.snapshot.cache {
+            if let Some(key) = &entry.key {
+                with(Node::Container(&key.container), &mut |wiring| wiring.cache.push(entry));
+            }
+        }
+        for record in &self.snapshot.records {
+            with(Node::Container(&record.key.container), &mut |wiring| wiring.records.push(record));
+        }
+        for (node, link) in &self.claimed {
+            with(node.clone(), &mut |wiring| {
+                let inside = self.snapshot.peer(link).map(|(_, inside)| inside);
+                wiring.links.push(HostLink { link, inside });
+                wiring.stamps.extend(link.alias.as_deref().and_then(AttachmentKey::from_alias));
+            });
+        }
+        groups.into_values().filter(|wiring| !is_host_network(wiring)).collect()
+    }
+}
+
+/// A container in the host's own namespace has no wiring.
+fn is_host_network(wiring: &Wiring<'_>) -> bool {
+    wiring.namespaces.is_empty()
+        && wiring.links.is_empty()
+        && wiring.leases.is_empty()
+        && wiring.cache.is_empty()
+        && wiring.records.is_empty()
+}
+
+fn has_any_address(namespace: &Namespace, wanted: &[IpAddr]) -> bool {
+    let mut all = namespace.links.iter().flat_map(|link| &link.addresses);
+    all.any(|address| wanted.contains(&address.addr()))
+}

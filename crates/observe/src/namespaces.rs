@@ -1,0 +1,181 @@
+//! Every network namespace that can be reached, and what is in it.
+//!
+//! A namespace that is linked to the host by a veth has a number there, by which its links and addresses are listed
+//! from outside. Entered, on a thread made for it, are only those without such a number, and those in which no task
+//! lives, because only from inside can their sockets be counted.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use model::{Gap, IfIndex, Link, Namespace, NsInode, Nsid, Pin, Source};
+use netlink::{Socket, addr, link, nsid};
+use sys::NetNs;
+
+use crate::mounts::Pins;
+use crate::processes::Processes;
+
+/// Below this, a second thread costs more than it saves.
+const SPLIT_ABOVE: usize = 32;
+
+/// All namespaces, the host's first. Also says which numbers the host gave to namespaces that nobody visible holds.
+pub(crate) fn observe(processes: Processes, pins: Pins, gaps: &mut Vec<Gap>) -> Result<Vec<Namespace>, crate::Error> {
+    let here = NetNs::current().map_err(|source| crate::Error::Host { what: "own network namespace", source })?;
+    let here_inode = here.inode().map_err(|source| crate::Error::Host { what: "own network namespace", source })?;
+
+    let mut merged = merge(processes, pins);
+    let mut host = merged.remove(&here_inode).unwrap_or_default();
+    host.host = true;
+    host.inode = Some(here_inode);
+    host.ns_id = here.id();
+    let mut socket = Socket::route()?;
+    host.links = with_addresses(link::list(&mut socket, None)?, addr::list(&mut socket, None)?);
+    host.readable = true;
+
+    let mut others: Vec<Namespace> = merged.into_values().collect();
+    let half = if others.len() > SPLIT_ABOVE { others.len() / 2 } else { 0 };
+    let (first, second) = others.split_at_mut(half);
+    let second_gaps = std::thread::scope(|scope| {
+        let worker = scope.spawn(|| read_all(first));
+        gaps.extend(read_all(second));
+        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    gaps.extend(second_gaps);
+
+    let mut all = vec![host];
+    all.append(&mut others);
+    unheld(&mut socket, &mut all, gaps);
+    Ok(all)
+}
+
+/// Joins what processes and mount tables know about the same namespace.
+fn merge(processes: Processes, pins: Pins) -> BTreeMap<NsInode, Namespace> {
+    fn at(all: &mut BTreeMap<NsInode, Namespace>, inode: NsInode) -> &mut Namespace {
+        all.entry(inode).or_insert_with(|| Namespace { inode: Some(inode), ..Namespace::default() })
+    }
+    let mut all = BTreeMap::new();
+    for (inode, tasks) in processes.tasks {
+        at(&mut all, inode).tasks = tasks;
+    }
+    for (inode, descriptors) in processes.descriptors {
+        at(&mut all, inode).descriptors = descriptors;
+    }
+    for (inode, pins) in pins.by_inode {
+        at(&mut all, inode).pins = pins;
+    }
+    for namespace in all.values_mut() {
+        namespace.tasks.sort_by_key(|task| (task.pid, task.tid));
+    }
+    all
+}
+
+fn read_all(namespaces: &mut [Namespace]) -> Vec<Gap> {
+    let mut gaps = Vec::new();
+    let mut socket = match Socket::route() {
+        Ok(socket) => socket,
+        Err(error) => {
+            gaps.push(Gap { source: Source::Links, object: "rtnetlink".into(), why: error.to_string() });
+            return gaps;
+        }
+    };
+    for namespace in namespaces {
+        if let Err(why) = read(&mut socket, namespace) {
+            gaps.push(Gap { source: Source::Namespace, object: namespace.label(), why });
+        }
+    }
+    gaps
+}
+
+/// Fills in identity, links and, where no task is, sockets.
+fn read(socket: &mut Socket, namespace: &mut Namespace) -> Result<(), String> {
+    let netns = open(namespace)?;
+    namespace.ns_id = netns.id();
+    namespace.nsid = nsid::of(socket, netns.as_fd()).map_err(|error| error.to_string())?;
+    let from_outside = match namespace.nsid {
+        Some(nsid) => contents(socket, Some(nsid)).ok(),
+        None => None,
+    };
+    let count = !namespace.has_tasks();
+    match from_outside {
+        Some(links) if !count => namespace.links = links,
+        seen => {
+            // Not numbered, or nobody lives there: only from inside.
+            let (links, sockets) = netns
+                .run(|| {
+                    let links = match seen {
+                        Some(links) => Ok(links),
+                        None => Socket::route().and_then(|mut inside| contents(&mut inside, None)),
+                    };
+                    (links.map_err(|error| error.to_string()), count.then(crate::sockets::count))
+                })
+                .map_err(|error| format!("cannot be entered: {error}"))?;
+            namespace.sockets = match sockets {
+                Some(Ok(sockets)) => Some(sockets),
+                Some(Err(error)) => return Err(format!("sockets cannot be counted: {error}")),
+                None => None,
+            };
+            namespace.links = links?;
+        }
+    }
+    namespace.readable = true;
+    Ok(())
+}
+
+/// Opens the namespace by whatever leads to it, and makes sure that it is still the one that was seen.
+fn open(namespace: &Namespace) -> Result<NetNs, String> {
+    let through = |pin: &Pin| match &pin.seen_by {
+        None => pin.path.clone(),
+        Some(task) => {
+            let below = pin.path.strip_prefix("/").unwrap_or(&pin.path);
+            Path::new("/proc").join(task.pid.to_string()).join("root").join(below)
+        }
+    };
+    let pins = namespace.pins.iter().map(through);
+    let tasks = namespace.tasks.iter().map(|task| task.netns_path());
+    let fds = namespace.descriptors.iter().map(|d| PathBuf::from(format!("/proc/{}/fd/{}", d.task.pid, d.fd)));
+    let mut last = "nothing leads to it".to_owned();
+    for path in pins.chain(tasks).chain(fds) {
+        match NetNs::open(&path).and_then(|netns| Ok((netns.inode()?, netns))) {
+            Ok((inode, netns)) if Some(inode) == namespace.inode => return Ok(netns),
+            Ok(_) => last = format!("{} leads to another namespace by now", path.display()),
+            Err(error) => last = format!("{}: {error}", path.display()),
+        }
+    }
+    Err(last)
+}
+
+fn contents(socket: &mut Socket, target: Option<Nsid>) -> netlink::Result<Vec<Link>> {
+    Ok(with_addresses(link::list(socket, target)?, addr::list(socket, target)?))
+}
+
+fn with_addresses(mut links: Vec<Link>, addresses: Vec<(IfIndex, IpNet)>) -> Vec<Link> {
+    let place: HashMap<IfIndex, usize> = links.iter().enumerate().map(|(at, link)| (link.index, at)).collect();
+    for (index, address) in addresses {
+        if let Some(at) = place.get(&index) {
+            links[*at].addresses.push(address);
+        }
+    }
+    links
+}
+
+/// Namespaces that a veth of the host leads into, although no process, mount or descriptor that we see has them.
+fn unheld(socket: &mut Socket, all: &mut Vec<Namespace>, gaps: &mut Vec<Gap>) {
+    let known: BTreeSet<Nsid> = all.iter().filter_map(|namespace| namespace.nsid).collect();
+    let links = &all[0].links;
+    let linked: BTreeSet<Nsid> = links.iter().filter_map(|link| link.peer?.nsid).collect();
+    for nsid in linked.difference(&known).copied().filter(|nsid| *nsid != Nsid::NOT_ASSIGNED).collect::<Vec<_>>() {
+        let mut namespace = Namespace { nsid: Some(nsid), ..Namespace::default() };
+        match contents(socket, Some(nsid)) {
+            Ok(links) => {
+                namespace.links = links;
+                namespace.readable = true;
+            }
+            Err(error) => {
+                let object = namespace.label();
+                gaps.push(Gap { source: Source::Namespace, object, why: error.to_string() });
+            }
+        }
+        all.push(namespace);
+    }
+}
