@@ -1,0 +1,127 @@
+//! Findings and plans.
+
+use std::time::Duration;
+
+use model::Timestamp;
+
+use super::text::{Paint, columns, hang, printable, shorten};
+use crate::leaks::{Finding, Leaks};
+use crate::plan::{Operation, Plan};
+use crate::verdict::Verdict;
+
+/// Width of the column in which a line says what it is.
+const HEAD: usize = 9;
+
+/// The findings: orphans and unknown ones with their evidence, and, with `all`, those in use.
+pub fn leaks(leaks: &Leaks, all: bool, paint: Paint) -> String {
+    let (orphans, unknown) = (leaks.count(Verdict::Orphan), leaks.count(Verdict::Unknown));
+    let in_use = leaks.count(Verdict::InUse);
+    let mut out = String::new();
+    let shown = leaks.findings.iter().filter(|finding| all || finding.ruling.verdict != Verdict::InUse);
+    for finding in shown {
+        write_finding(&mut out, finding, leaks.taken_at, paint);
+        out.push('\n');
+    }
+    let count = |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
+    let orphans = match count(orphans, "orphan", "orphans") {
+        text if orphans > 0 => paint.red(&text),
+        text => paint.green(&text),
+    };
+    let unknown = match format!("{unknown} unknown") {
+        text if unknown > 0 => paint.yellow(&text),
+        text => text,
+    };
+    out.push_str(&format!("{orphans}, {unknown}, {in_use} in use\n"));
+    out
+}
+
+fn write_finding(out: &mut String, finding: &Finding, now: Timestamp, paint: Paint) {
+    let (word, painted) = match finding.ruling.verdict {
+        Verdict::Orphan => ("ORPHAN", paint.red("ORPHAN")),
+        Verdict::Unknown => ("UNKNOWN", paint.yellow("UNKNOWN")),
+        Verdict::InUse => ("IN USE", paint.green("IN USE")),
+    };
+    let mut title = paint.bold(&shorten(&finding.label));
+    if let Some(id) = finding.container.as_ref().map(|id| crate::wiring::short_id(id.as_str()))
+        && id != finding.label
+    {
+        title.push_str(&format!("  {id}"));
+    }
+    if let Some(age) = finding.since.and_then(|since| since.age_at(now)) {
+        title.push_str(&paint.dim(&format!("  since {}", ago(age))));
+    }
+    out.push_str(&format!("{painted}{}{title}\n", " ".repeat(HEAD - word.len())));
+    hang(out, &" ".repeat(HEAD), HEAD, &shorten(&finding.ruling.because.text));
+    let rows: Vec<Vec<String>> = finding
+        .pieces
+        .iter()
+        .map(|piece| vec![piece.kind.to_string(), shorten(&piece.object), shorten(&piece.detail)])
+        .collect();
+    section(out, "has", &pieces(&rows));
+    let texts = |list: &[crate::Evidence]| -> Vec<String> {
+        let others = list.iter().filter(|evidence| **evidence != finding.ruling.because);
+        others.map(|evidence| shorten(&evidence.text)).collect()
+    };
+    section(out, "for", &texts(&finding.ruling.evidence_for));
+    section(out, "against", &texts(&finding.ruling.evidence_against));
+    let steps = finding.steps.iter().map(|step| &step.operation).filter(|operation| is_news(operation));
+    section(out, "would", &steps.map(|operation| shorten(&operation.to_string())).collect::<Vec<_>>());
+}
+
+/// The copies to the quarantine go without saying; they are in the plan.
+fn is_news(operation: &Operation) -> bool {
+    !matches!(operation, Operation::SaveLease { .. } | Operation::SaveCache { .. })
+}
+
+fn pieces(rows: &[Vec<String>]) -> Vec<String> {
+    let mut text = String::new();
+    // A long path and a detail do not fit one line: the detail goes below.
+    let narrow: Vec<Vec<String>> = rows.iter().map(|row| row[..2].to_vec()).collect();
+    columns(&mut text, 0, &narrow);
+    let mut lines = Vec::new();
+    for (line, row) in text.lines().zip(rows) {
+        let room = super::COLUMNS - HEAD;
+        let detail = &row[2];
+        if detail.is_empty() {
+            lines.push(line.to_owned());
+        } else if line.chars().count() + 2 + detail.chars().count() <= room {
+            lines.push(format!("{line}  {detail}"));
+        } else {
+            lines.push(line.to_owned());
+            lines.push(format!("{:11}{detail}", ""));
+        }
+    }
+    lines
+}
+
+fn section(out: &mut String, head: &str, lines: &[String]) {
+    for (at, line) in lines.iter().enumerate() {
+        let head = if at == 0 { head } else { "" };
+        let head = format!("  {head:<width$}", width = HEAD - 2);
+        if line.contains("  ") {
+            // Columns: wrapping would take them apart.
+            out.push_str(&format!("{head}{line}\n"));
+        } else {
+            hang(out, &head, HEAD, line);
+        }
+    }
+}
+
+fn ago(age: Duration) -> String {
+    format!("{} ago", model::time::short(age))
+}
+
+/// What reclaim would do, in order, numbered.
+pub fn plan(plan: &Plan, paint: Paint) -> String {
+    let mut out = String::new();
+    let mut target = "";
+    for (at, step) in plan.steps.iter().enumerate() {
+        if step.target != target {
+            target = &step.target;
+            out.push_str(&format!("{}\n", paint.bold(&printable(&shorten(target)))));
+        }
+        let head = format!("{:>4}  ", at + 1);
+        hang(&mut out, &head, head.len(), &shorten(&step.operation.to_string()));
+    }
+    out
+}
