@@ -5,9 +5,9 @@
 //! carries it out can compare once more at that moment.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use model::{AttachmentKey, BootId, IfIndex, MacAddr, NsId, NsInode, Snapshot, StaleFile};
 use serde::{Deserialize, Serialize};
 
@@ -73,8 +73,8 @@ pub enum Operation {
     },
     /// Remove an address from podplumb's masquerade set.
     RemoveMasquerade {
-        /// The address.
-        address: IpAddr,
+        /// The address, with its subnet's prefix length.
+        address: IpNet,
     },
     /// Remove a podplumb attachment record.
     RemoveRecord {
@@ -137,7 +137,7 @@ impl fmt::Display for Operation {
             Operation::Unpin { path, .. } => write!(f, "unmount {}", path.display()),
             Operation::RemoveLease { path, .. } => write!(f, "release lease {}", path.display()),
             Operation::RemoveCache { path, .. } => write!(f, "remove cache entry {}", path.display()),
-            Operation::RemoveMasquerade { address } => write!(f, "stop masquerading {address}"),
+            Operation::RemoveMasquerade { address } => write!(f, "stop masquerading {}", address.addr()),
             Operation::RemoveRecord { path, .. } => write!(f, "remove record {}", path.display()),
             Operation::RemoveStaleFile { path, .. } => write!(f, "remove empty file {}", path.display()),
         }
@@ -260,7 +260,8 @@ pub(crate) fn steps(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Step> {
         operations.push(Operation::RemoveCache { path: entry.path.clone(), digest: entry.digest });
     }
     for record in &wiring.records {
-        let in_set = record.masqueraded.iter().filter(|address| snapshot.masqueraded.contains(address));
+        let in_set =
+            record.masqueraded.iter().filter(|address| snapshot.masqueraded.contains(&address.addr()));
         operations.extend(in_set.map(|address| Operation::RemoveMasquerade { address: *address }));
         if let Some(seen) = &record.seen {
             operations.push(Operation::RemoveRecord { path: seen.path.clone(), key: record.key.clone() });

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{BootId, ContainerId, IfIndex, IfName, MacAddr, NetworkName, NsId, NsInode};
@@ -206,9 +207,9 @@ pub struct AttachmentRecord {
     /// Addresses leased there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<IpAddr>,
-    /// Addresses with an element in the masquerade set.
+    /// Addresses that are masqueraded, with their subnet's prefix length.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub masqueraded: Vec<IpAddr>,
+    pub masqueraded: Vec<IpNet>,
     /// The pod, from `CNI_ARGS`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodName>,
