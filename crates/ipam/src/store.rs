@@ -3,7 +3,6 @@
 //! All access is relative to the directory's descriptor and follows no symlink, so that whoever may write there cannot
 //! make a root process read, write or remove anything elsewhere. What is no lease is left alone.
 
-use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
@@ -13,6 +12,7 @@ use std::path::{Path, PathBuf};
 use model::{ContainerId, IfName, NetworkName, Timestamp};
 use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
+use sys::UnnamedFile;
 
 /// Where host-local keeps its leases, unless the configuration has a `dataDir`.
 pub const DATA_DIR: &str = "/var/lib/cni/networks";
@@ -159,11 +159,11 @@ impl Store {
         candidates: impl Iterator<Item = (IpAddr, T)>,
     ) -> Result<Option<(IpAddr, T)>, StoreError> {
         let text = content(container, ifname);
-        let source = Unnamed::new(self.directory.as_fd(), text.as_bytes())
+        let source = UnnamedFile::new(self.directory.as_fd(), text.as_bytes())
             .map_err(|errno| self.fail("write lease in", "", errno))?;
         for (address, rest) in candidates {
             let name = address.to_string();
-            match source.link(self.directory.as_fd(), &name) {
+            match source.link(&name) {
                 Ok(()) => return Ok(Some((address, rest))),
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(self.fail("write lease", &name, errno)),
@@ -289,63 +289,6 @@ impl Store {
         read.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         #[allow(clippy::unnecessary_cast, reason = "the width differs between architectures")]
         Ok(Some((content, Timestamp::from_stat(stat.st_ctime as i64, stat.st_ctime_nsec as i64))))
-    }
-}
-
-/// A file with content that has no name yet, or a name that nobody looks at.
-struct Unnamed {
-    file: OwnedFd,
-    /// Where the file system has no `O_TMPFILE`.
-    temporary: Option<(OwnedFd, CString)>,
-}
-
-impl Unnamed {
-    fn new(directory: std::os::fd::BorrowedFd<'_>, content: &[u8]) -> rustix::io::Result<Self> {
-        let mode = Mode::from_raw_mode(0o600);
-        let unnamed =
-            rustix::fs::openat(directory, ".", OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC, mode);
-        let (file, temporary) = match unnamed {
-            Ok(file) => (file, None),
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
-                let name = format!(".podplumb-{}", rustix::process::getpid().as_raw_nonzero());
-                let name = CString::new(name).map_err(|_| Errno::INVAL)?;
-                let flags =
-                    OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let file = rustix::fs::openat(directory, &name, flags, mode)?;
-                (file, Some((rustix::io::fcntl_dupfd_cloexec(directory, 0)?, name)))
-            }
-            Err(errno) => return Err(errno),
-        };
-        let unnamed = Self { file, temporary };
-        let mut rest = content;
-        while !rest.is_empty() {
-            let written = rustix::io::retry_on_intr(|| rustix::io::write(&unnamed.file, rest))?;
-            rest = &rest[written..];
-        }
-        Ok(unnamed)
-    }
-
-    fn link(&self, directory: std::os::fd::BorrowedFd<'_>, name: &str) -> rustix::io::Result<()> {
-        if let Some((_, temporary)) = &self.temporary {
-            return rustix::fs::linkat(directory, temporary, directory, name, AtFlags::empty());
-        }
-        match rustix::fs::linkat(&self.file, c"", directory, name, AtFlags::EMPTY_PATH) {
-            // Without CAP_DAC_READ_SEARCH the descriptor has to be named by its path in /proc.
-            Err(Errno::NOENT) => {
-                use std::os::fd::AsRawFd;
-                let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-                rustix::fs::linkat(rustix::fs::CWD, path, directory, name, AtFlags::SYMLINK_FOLLOW)
-            }
-            result => result,
-        }
-    }
-}
-
-impl Drop for Unnamed {
-    fn drop(&mut self) {
-        if let Some((directory, name)) = &self.temporary {
-            let _ = rustix::fs::unlinkat(directory, name, AtFlags::empty());
-        }
     }
 }
 

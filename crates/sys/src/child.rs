@@ -1,7 +1,7 @@
 //! A child process that is left to wait alone.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::RawFd;
 
 /// Forks a child that has only the descriptors in `keep`, runs `work` and exits; returns in the parent at once.
 ///
@@ -13,12 +13,12 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 /// # Errors
 /// `ResourceBusy` when the process has more than one thread (after a fork, locks of the other threads would stay
 /// locked for ever in the child), and the errno of `fork`.
-pub fn fork_detached(keep: &[BorrowedFd<'_>], work: impl FnOnce()) -> io::Result<()> {
+pub fn fork_detached(keep: &[RawFd], work: impl FnOnce()) -> io::Result<()> {
     // A directory has two links and one more for each subdirectory, here for each thread.
     if rustix::fs::stat("/proc/self/task")?.st_nlink > 3 {
         return Err(io::Error::new(io::ErrorKind::ResourceBusy, "the process has several threads"));
     }
-    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).collect();
+    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
     keep.sort_unstable();
     // SAFETY: the process has a single thread, checked above, so the child may allocate and lock as it likes.
     match unsafe { libc::fork() } {

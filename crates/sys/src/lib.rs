@@ -3,11 +3,13 @@
 //! the plugins and the observer need.
 
 mod child;
+mod file;
 mod netns;
 mod socket;
 mod system;
 
 pub use child::fork_detached;
+pub use file::UnnamedFile;
 pub use netns::{Entered, NetNs, isolate_thread};
 pub use socket::{netlink_socket, netns_cookie};
-pub use system::{boot_id, booted_at, hostname, is_root, kernel_release, read_sysctl, write_sysctl};
+pub use system::{boot_id, booted_at, hostname, is_root, kernel_release, random, read_sysctl, write_sysctl};

@@ -1,0 +1,142 @@
+//! The container's side: its interface up, with addresses and routes.
+
+use std::time::{Duration, Instant};
+
+use cni::{Code, Error, Outcome, Result};
+use model::{IfName, Link};
+use netlink::link::{self, Change};
+use netlink::route::{self, NewRoute};
+use netlink::{Request, Socket, addr};
+
+use super::host::kernel;
+use super::settings::Settings;
+
+/// Duplicate address detection takes a second or two (RFC 4862); the reference plugin waits ten.
+const DAD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Sets the interface up. The calling thread is in the container's namespace.
+pub(super) fn configure(ifname: &IfName, settings: &Settings, outcome: &Outcome) -> Result<Link> {
+    let mut socket = Socket::route().map_err(kernel)?;
+    let link = link::by_name(&mut socket, ifname.as_str()).map_err(kernel)?;
+    if settings.container_interface_down {
+        return Ok(link);
+    }
+    // Neighbours learn the address when it is added; without, a reused address keeps its predecessor's MAC in their tables.
+    set(&format!("net/ipv4/conf/{ifname}/arp_notify"), "1")?;
+    if outcome.ips.iter().any(|ip| ip.address.addr().is_ipv6()) {
+        set(&format!("net/ipv6/conf/{ifname}/disable_ipv6"), "0")?;
+        if !settings.detect_duplicates {
+            // The link-local address, which the kernel adds itself.
+            set(&format!("net/ipv6/conf/{ifname}/accept_dad"), "0")?;
+        }
+    }
+    let mut requests = vec![link::change(link.index, &Change { up: Some(true), ..Change::default() })];
+    let mut names = vec![format!("{ifname}")];
+    for ip in &outcome.ips {
+        requests.push(addr::add(link.index, ip.address, settings.detect_duplicates));
+        names.push(format!("{} to {ifname}", ip.address));
+    }
+    for route in &outcome.routes {
+        requests.push(request(route, outcome, &link));
+        names.push(format!("to {}", route.dst));
+    }
+    let answers = socket.batch(requests).map_err(kernel)?.each();
+    if let Some((error, name)) =
+        answers.into_iter().zip(names).find_map(|(answer, name)| Some((answer?, name)))
+    {
+        return Err(kernel(error.on(name)));
+    }
+    if settings.detect_duplicates {
+        wait_for_detection(ifname)?;
+    }
+    Ok(link)
+}
+
+/// A result's route, with the address's gateway where it has none of its own.
+fn request(route: &cni::Route, outcome: &Outcome, link: &Link) -> Request {
+    let is_v4 = route.dst.addr().is_ipv4();
+    let of_family = outcome.ips.iter().filter(|ip| ip.address.addr().is_ipv4() == is_v4);
+    let gateway = route.gw.or_else(|| of_family.filter_map(|ip| ip.gateway).next());
+    // Scope 253 and above means "on the link": such a route has no gateway.
+    let gateway = gateway.filter(|_| route.gw.is_some() || route.scope.is_none_or(|scope| scope < 253));
+    route::add(&NewRoute {
+        destination: route.dst,
+        gateway,
+        device: link.index,
+        mtu_bytes: route.mtu,
+        advmss_bytes: route.advmss,
+        priority: route.priority,
+        table: route.table,
+        scope: route.scope,
+    })
+}
+
+fn set(name: &str, value: &str) -> Result<()> {
+    match sys::write_sysctl(name, value) {
+        // A kernel, or a namespace, without IPv6.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::new(Code::Io, format!("cannot set sysctl {name}")).details(error)),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Waits until no address of the interface is tentative (flag 0x40 of /proc/net/if_inet6), as `enabledad` asks for.
+fn wait_for_detection(ifname: &IfName) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let table = std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default();
+        let flags = table.lines().filter_map(|line| {
+            let mut fields = line.split_ascii_whitespace();
+            let flags = u32::from_str_radix(fields.nth(4)?, 16).ok()?;
+            (fields.next()? == ifname.as_str()).then_some(flags)
+        });
+        let all: Vec<u32> = flags.collect();
+        if all.iter().any(|flags| flags & 0x08 != 0) {
+            return Err(Error::new(Code::Internal, format!("an IPv6 address of {ifname} is a duplicate")));
+        }
+        if all.iter().all(|flags| flags & 0x40 == 0) {
+            return Ok(());
+        }
+        if start.elapsed() > DAD_PATIENCE {
+            return Err(Error::new(
+                Code::Internal,
+                format!("duplicate address detection of {ifname} does not end"),
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Compares the interface with a result. The calling thread is in the container's namespace.
+pub(super) fn check(ifname: &IfName, settings: &Settings, previous: &Outcome) -> Result<()> {
+    let failed = |text: String| Error::new(Code::CheckFailed, text);
+    let mut socket = Socket::route().map_err(kernel)?;
+    let link = link::by_name(&mut socket, ifname.as_str())
+        .map_err(|error| failed(format!("the container has no interface {ifname}")).details(error))?;
+    if !link.up && !settings.container_interface_down {
+        return Err(failed(format!("{ifname} is down")));
+    }
+    let expected = previous
+        .interfaces
+        .iter()
+        .find(|interface| interface.name == ifname.as_str() && !interface.sandbox.is_empty());
+    if let Some(mac) = expected.and_then(|interface| interface.mac).filter(|mac| Some(*mac) != link.mac) {
+        return Err(failed(format!("{ifname} does not have the MAC {mac}")));
+    }
+    let addresses = addr::list(&mut socket, None).map_err(kernel)?;
+    if let Some(ip) = previous.ips.iter().find(|ip| !addresses.contains(&(link.index, ip.address))) {
+        return Err(failed(format!("{ifname} does not have the address {}", ip.address)));
+    }
+    let routes = route::list(&mut socket).map_err(kernel)?;
+    let missing = previous.routes.iter().find(|wanted| {
+        !routes.iter().any(|route| {
+            route.destination == wanted.dst.trunc()
+                && (wanted.gw.is_none() || route.gateway == wanted.gw)
+                && wanted.table.is_none_or(|table| route.table == table)
+        })
+    });
+    match missing {
+        Some(route) => Err(failed(format!("the container has no route to {}", route.dst))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,200 @@
+//! Carrying a plan out, operation by operation, each in the journal before and after.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use analyze::plan::{LinkIdentity, Operation, Plan, Step};
+use model::attachment::digest;
+use serde::Serialize;
+
+use crate::Error;
+use crate::files::{self, LeaseLock};
+use crate::journal::{Event, Journal, Outcome, Store};
+use crate::kernel;
+
+/// An operation and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Applied {
+    /// The id by which `undo` finds it.
+    pub id: String,
+    /// The operation.
+    #[serde(flatten)]
+    pub step: Step,
+    /// What came of it.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// Where things are that operations need.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// Directories with CNI plugins, searched in order.
+    pub plugin_dirs: Vec<PathBuf>,
+}
+
+/// Carries the plan out. Every operation is tried, whatever came of the others; an error means that the run could not
+/// go on (the journal cannot be written), and then nothing was done that is not in the journal.
+pub fn apply(
+    plan: &Plan,
+    store: &Store,
+    surroundings: &Surroundings,
+    mut report: impl FnMut(&Applied),
+) -> Result<Vec<Applied>, Error> {
+    let mut journal = store.open()?;
+    if sys::boot_id().ok().as_ref() != Some(&plan.boot_id) {
+        return Err(Error::OtherBoot);
+    }
+    let mut run = Run { journal: &mut journal, surroundings, saved: HashSet::new() };
+    let mut applied = Vec::new();
+    let mut place = 0;
+    while place < plan.steps.len() {
+        // Links go together; everything else one by one.
+        let together = plan.steps[place..].iter().take_while(|step| as_link(step).is_some()).count().max(1);
+        let batch = &plan.steps[place..place + together];
+        let ids: Vec<String> = (0..batch.len()).map(|at| run.journal.id(place + at + 1)).collect();
+        for (id, step) in ids.iter().zip(batch) {
+            run.journal.write(id, Event::Begun { step: Box::new(step.clone()) })?;
+        }
+        let outcomes = run.carry_out(batch, &ids);
+        for ((id, step), outcome) in ids.into_iter().zip(batch).zip(outcomes) {
+            run.journal.write(&id, Event::Ended { outcome: outcome.clone() })?;
+            let done = Applied { id, step: step.clone(), outcome };
+            report(&done);
+            applied.push(done);
+        }
+        place += together;
+    }
+    Ok(applied)
+}
+
+fn as_link(step: &Step) -> Option<&LinkIdentity> {
+    match &step.operation {
+        Operation::RemoveLink(link) => Some(link),
+        _ => None,
+    }
+}
+
+struct Run<'a> {
+    journal: &'a mut Journal,
+    surroundings: &'a Surroundings,
+    /// Files of which the quarantine has a copy.
+    saved: HashSet<PathBuf>,
+}
+
+impl Run<'_> {
+    fn carry_out(&mut self, batch: &[Step], ids: &[String]) -> Vec<Outcome> {
+        let links: Vec<&LinkIdentity> = batch.iter().filter_map(as_link).collect();
+        if !links.is_empty() {
+            return kernel::remove_links(&links);
+        }
+        batch.iter().zip(ids).map(|(step, id)| self.one(&step.operation, id)).collect()
+    }
+
+    fn one(&mut self, operation: &Operation, id: &str) -> Outcome {
+        match operation {
+            Operation::SaveLease { path, content } => {
+                self.save(path, id, |found| found == content.as_bytes(), LeaseLock::of(path).map(Some))
+            }
+            Operation::SaveCache { path, digest: wanted } => {
+                self.save(path, id, |found| digest(found) == *wanted, Ok(None))
+            }
+            Operation::ReplayDel { cache, digest: wanted, key, netns, plugins: _ } => {
+                self.replay(cache, *wanted, key, netns.as_deref())
+            }
+            Operation::RemoveLink(link) => {
+                kernel::remove_links(&[link]).pop().expect("one outcome for one link")
+            }
+            Operation::Unpin { path, inode, ns_id } => kernel::unpin(path, *inode, *ns_id),
+            Operation::RemoveLease { path, content } => match LeaseLock::of(path) {
+                Ok(_lock) => self.remove(path, |found| found == content.as_bytes()),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Outcome::AlreadyGone,
+                Err(error) => failed(path, error),
+            },
+            Operation::RemoveCache { path, digest: wanted } => self.remove(path, |found| digest(found) == *wanted),
+            Operation::RemoveMasquerade { address } => match nft::masquerade::remove(&[*address]) {
+                Ok(()) => Outcome::Done,
+                Err(error) => Outcome::Failed { why: error.to_string() },
+            },
+            Operation::RemoveRecord { path, key } => files::remove(path, |content| {
+                serde_json::from_slice::<model::AttachmentRecord>(content).is_ok_and(|record| record.key == *key)
+            }),
+            Operation::RemoveStaleFile { path, inode } => remove_stale(path, *inode),
+        }
+    }
+
+    fn save(
+        &mut self,
+        path: &Path,
+        id: &str,
+        is_expected: impl Fn(&[u8]) -> bool,
+        lock: std::io::Result<Option<LeaseLock>>,
+    ) -> Outcome {
+        let _lock = match lock {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Outcome::AlreadyGone,
+            Err(error) => return failed(path, error),
+        };
+        let outcome = files::save(path, &self.journal.store().quarantine(id), is_expected);
+        if outcome == Outcome::Done {
+            self.saved.insert(path.to_owned());
+        }
+        outcome
+    }
+
+    /// Removes only what this run has saved: without a copy there is no way back.
+    fn remove(&self, path: &Path, is_expected: impl Fn(&[u8]) -> bool) -> Outcome {
+        match files::read(path) {
+            Ok(None) => Outcome::AlreadyGone,
+            _ if !self.saved.contains(path) => {
+                Outcome::Failed { why: "there is no copy of it in the quarantine".to_owned() }
+            }
+            _ => files::remove(path, is_expected),
+        }
+    }
+
+    fn replay(
+        &self,
+        cache: &Path,
+        wanted: u64,
+        key: &model::AttachmentKey,
+        netns: Option<&Path>,
+    ) -> Outcome {
+        if !self.saved.contains(cache) {
+            return Outcome::Failed { why: "there is no copy of the cache entry in the quarantine".to_owned() };
+        }
+        let content = match files::read(cache) {
+            Ok(Some(content)) if digest(&content) == wanted => content,
+            Ok(Some(_)) => return Outcome::Changed { why: "the cache entry has another content by now".to_owned() },
+            Ok(None) => return Outcome::AlreadyGone,
+            Err(error) => return failed(cache, error),
+        };
+        let errors = cni::chain::replay_del(&content, key, netns, &self.surroundings.plugin_dirs);
+        match errors.as_slice() {
+            [] => Outcome::Done,
+            // Our own removal goes on with what the plugins left.
+            errors => {
+                let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                Outcome::Failed { why: texts.join("; ") }
+            }
+        }
+    }
+}
+
+fn remove_stale(path: &Path, inode: u64) -> Outcome {
+    use std::os::unix::fs::MetadataExt;
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Outcome::AlreadyGone,
+        Err(error) => failed(path, error),
+        Ok(stat) if stat.ino() != inode || !stat.is_file() || stat.len() != 0 => {
+            Outcome::Changed { why: format!("{} is another file by now", path.display()) }
+        }
+        Ok(_) => match std::fs::remove_file(path) {
+            Ok(()) => Outcome::Done,
+            Err(error) => failed(path, error),
+        },
+    }
+}
+
+fn failed(path: &Path, error: std::io::Error) -> Outcome {
+    Outcome::Failed { why: format!("{}: {error}", path.display()) }
+}

@@ -1,0 +1,160 @@
+//! The way back: leases and cache entries from the quarantine. What the kernel had is gone for good, and said to be.
+
+use std::path::Path;
+
+use analyze::plan::Operation;
+use serde::Serialize;
+
+use crate::Error;
+use crate::files::{self, LeaseLock};
+use crate::journal::{Entry, Event, Journal, Outcome, Store};
+
+/// What `undo` did about one operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Undone {
+    /// The operation's id.
+    pub id: String,
+    /// The operation, in words.
+    pub operation: String,
+    /// What became of it.
+    #[serde(flatten)]
+    pub result: Reversal,
+}
+
+/// Whether an operation could be reversed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "result")]
+pub enum Reversal {
+    /// It is as it was.
+    Restored,
+    /// It was as it had been already.
+    NothingToDo {
+        /// Why.
+        why: String,
+    },
+    /// It cannot be put back, now or ever.
+    Impossible {
+        /// Why.
+        why: String,
+    },
+}
+
+/// Reverses one operation (`RUN.N`), or all of a run (`RUN`), the last first.
+pub fn undo(store: &Store, id: &str) -> Result<Vec<Undone>, Error> {
+    let mut journal = store.open()?;
+    let entries = store.read()?;
+    let is_meant = |entry: &&Entry| {
+        entry.id == id || entry.id.strip_prefix(id).is_some_and(|rest| rest.starts_with('.'))
+    };
+    let begun: Vec<(&str, &Operation)> = entries
+        .iter()
+        .filter(is_meant)
+        .filter_map(|entry| match &entry.event {
+            Event::Begun { step } => Some((entry.id.as_str(), &step.operation)),
+            _ => None,
+        })
+        .collect();
+    if begun.is_empty() {
+        return Err(Error::NoSuchId { id: id.to_owned() });
+    }
+    let whole_run = !begun.iter().any(|(begun, _)| *begun == id);
+    let mut undone = Vec::new();
+    for (id, operation) in begun.into_iter().rev() {
+        // A copy restores what the removal of the same run took; of a whole run, once is enough.
+        let is_copy = matches!(operation, Operation::SaveLease { .. } | Operation::SaveCache { .. });
+        if whole_run && !is_copy && is_restored_by_copy(operation) {
+            continue;
+        }
+        let outcome = entries.iter().find_map(|entry| match &entry.event {
+            Event::Ended { outcome } if entry.id == id => Some(outcome),
+            _ => None,
+        });
+        let result = reverse(&mut journal, &entries, id, operation, outcome)?;
+        undone.push(Undone { id: id.to_owned(), operation: operation.to_string(), result });
+    }
+    Ok(undone)
+}
+
+fn is_restored_by_copy(operation: &Operation) -> bool {
+    matches!(operation, Operation::RemoveLease { .. } | Operation::RemoveCache { .. })
+}
+
+fn reverse(
+    journal: &mut Journal,
+    entries: &[Entry],
+    id: &str,
+    operation: &Operation,
+    outcome: Option<&Outcome>,
+) -> Result<Reversal, Error> {
+    let impossible = |why: &str| Ok(Reversal::Impossible { why: why.to_owned() });
+    match operation {
+        Operation::SaveLease { path, .. } | Operation::RemoveLease { path, .. } => {
+            let Some(copy) = copy_of(journal.store(), entries, id, path) else {
+                return impossible("the quarantine has no copy of it");
+            };
+            if path.parent().is_some_and(|directory| !directory.exists()) {
+                return impossible("its network's directory is gone");
+            }
+            match LeaseLock::of(path) {
+                Ok(_lock) => restore(journal, id, path, &copy),
+                Err(error) => impossible(&error.to_string()),
+            }
+        }
+        Operation::SaveCache { path, .. } | Operation::RemoveCache { path, .. } => {
+            match copy_of(journal.store(), entries, id, path) {
+                Some(copy) => restore(journal, id, path, &copy),
+                None => impossible("the quarantine has no copy of it"),
+            }
+        }
+        _ if !matches!(outcome, Some(Outcome::Done)) => {
+            Ok(Reversal::NothingToDo { why: "it changed nothing".to_owned() })
+        }
+        Operation::ReplayDel { .. } => impossible("what the plugins removed from the kernel ended with it"),
+        Operation::RemoveLink(link) => {
+            impossible(&format!("{} and its other end are gone; only a new ADD makes new ones", link.name))
+        }
+        Operation::Unpin { .. } => impossible("the namespace ended when its last pin went"),
+        Operation::RemoveMasquerade { .. } => impossible("the next ADD of this address makes it again"),
+        Operation::RemoveRecord { .. } => impossible("the record described a namespace and a veth that are gone"),
+        Operation::RemoveStaleFile { .. } => impossible("it was empty and pinned nothing"),
+    }
+}
+
+/// The copy that the operation's run made of `path`.
+fn copy_of(store: &Store, entries: &[Entry], id: &str, path: &Path) -> Option<Vec<u8>> {
+    let run = id.rsplit_once('.')?.0;
+    let saved = entries.iter().find(|entry| {
+        let of_run = entry.id.rsplit_once('.').is_some_and(|(other, _)| other == run);
+        let of_path = match &entry.event {
+            Event::Begun { step } => match &step.operation {
+                Operation::SaveLease { path: saved, .. } | Operation::SaveCache { path: saved, .. } => saved == path,
+                _ => false,
+            },
+            _ => false,
+        };
+        of_run && of_path
+    })?;
+    files::read(&store.quarantine(&saved.id).join(path.file_name()?)).ok()?
+}
+
+fn restore(journal: &mut Journal, id: &str, path: &Path, copy: &[u8]) -> Result<Reversal, Error> {
+    match files::read(path) {
+        Ok(Some(found)) if found == copy => {
+            return Ok(Reversal::NothingToDo { why: "it is there, with the same content".to_owned() });
+        }
+        Ok(Some(found)) => {
+            let owner = String::from_utf8_lossy(&found);
+            let owner: String = owner.lines().next().unwrap_or_default().chars().take(64).collect();
+            let why = format!("{} belongs to {owner:?} by now", path.display());
+            return Ok(Reversal::Impossible { why });
+        }
+        Ok(None) => {}
+        Err(error) => return Ok(Reversal::Impossible { why: format!("{}: {error}", path.display()) }),
+    }
+    // In the journal first: undone twice does no harm, undone unknown does.
+    journal.write(id, Event::Undone { path: path.to_owned() })?;
+    match files::write_new(path, copy) {
+        Ok(()) => Ok(Reversal::Restored),
+        Err(error) => Ok(Reversal::Impossible { why: format!("{}: {error}", path.display()) }),
+    }
+}
