@@ -339,7 +339,8 @@ impl<'a> Join<'a> {
         let of_record = self.snapshot.records.iter().find(|record| {
             let same_boot = record.boot_id == self.snapshot.node.boot_id;
             let same_name = record.host_interface.as_ref().is_some_and(|name| name.as_str() == link.name);
-            same_boot && same_name && record.host_index == Some(link.index) && same_mac(record.host_mac)
+            let same_index = record.host_index.is_none_or(|index| index == link.index);
+            same_boot && same_name && same_index && record.host_mac.is_some() && same_mac(record.host_mac)
         });
         if let Some(record) = of_record {
             return Some(record.key.container.as_str().to_owned());

@@ -54,7 +54,11 @@ pub(crate) fn read() -> Host {
 fn or_gap<T: Default>(result: netlink::Result<T>, object: &str, gaps: &mut Vec<Gap>) -> T {
     result.unwrap_or_else(|error| {
         // Routes and neighbours hold nothing alive, so this gap is not one of `Source::Links`.
-        gaps.push(Gap { source: Source::Namespace, object: format!("host: {object}"), why: error.to_string() });
+        gaps.push(Gap {
+            source: Source::Namespace,
+            object: format!("host: {object}"),
+            why: error.to_string(),
+        });
         T::default()
     })
 }

@@ -1,1 +1,115 @@
-//! To be written.
+//! Looking at a node. All input and output of an observation is here; what it means is not.
+//!
+//! [`observe`] asks the kernel (processes, mounts, rtnetlink, nftables), the container runtimes and CNI's state on disk, and
+//! returns a [`Snapshot`]. What could not be read becomes part of it as a [`model::Gap`]: an observation fails only when the host
+//! itself cannot be read.
+
+mod cni;
+mod host;
+mod mounts;
+mod namespaces;
+mod processes;
+pub mod runtimes;
+mod sockets;
+
+use std::io;
+use std::path::PathBuf;
+
+use model::{Gap, Node, Snapshot, Source, Timestamp};
+
+pub use crate::cni::CniPaths;
+pub use crate::runtimes::RuntimeSources;
+
+/// Where to look.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// Runtimes.
+    pub runtimes: RuntimeSources,
+    /// CNI's state on disk.
+    pub cni: CniPaths,
+}
+
+/// Why a node could not be observed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something of the host that every observation needs.
+    #[error("cannot read the {what}: {source}")]
+    Host {
+        /// What.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// rtnetlink of the host's namespace.
+    #[error("cannot read the host's network: {0}")]
+    Netlink(#[from] netlink::Error),
+    /// What the user said about runtimes contradicts what is there.
+    #[error(transparent)]
+    Runtimes(#[from] runtimes::Contradiction),
+}
+
+/// Looks at the node.
+pub fn observe(sources: &Sources) -> Result<Snapshot, Error> {
+    let taken_at = Timestamp::now();
+    let host = |what| move |source| Error::Host { what, source };
+    let node = Node {
+        hostname: sys::hostname(),
+        kernel: sys::kernel_release(),
+        boot_id: sys::boot_id().map_err(host("boot id"))?,
+        booted_at: sys::booted_at().map_err(host("boot time"))?,
+    };
+    // Runtimes are asked first. A container that goes away meanwhile is then still listed; one that comes meanwhile is young. The
+    // other way round, the first would look like an orphan.
+    let runtimes = runtimes::observe(&sources.runtimes)?;
+    let disk = std::thread::scope(|scope| {
+        let disk = scope.spawn(|| (cni::read(&sources.cni), host::read()));
+        let processes = processes::scan();
+        let pins = mounts::pins(&processes.mount_namespaces);
+        (processes, pins, disk.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let (mut processes, mut pins, (disk, host)) = disk;
+    let mut gaps: Vec<Gap> = Vec::new();
+    gaps.append(&mut processes.gaps);
+    gaps.append(&mut pins.gaps);
+    let stale_files = mounts::stale_files(&pin_directories(), &mut gaps);
+    let namespaces = namespaces::observe(processes, pins, &mut gaps)?;
+    gaps.extend(disk.gaps);
+    gaps.extend(host.gaps);
+    let rules = |what: &str, result: netlink::Result<_>, gaps: &mut Vec<Gap>| {
+        result.unwrap_or_else(|error: netlink::Error| {
+            gaps.push(Gap { source: Source::Rules, object: what.into(), why: error.to_string() });
+            Vec::new()
+        })
+    };
+    let nft_tables = rules("nftables tables", nft::masquerade::tables(), &mut gaps);
+    let masqueraded = nft::masquerade::list().unwrap_or_else(|error| {
+        gaps.push(Gap { source: Source::Rules, object: "masqueraded pods".into(), why: error.to_string() });
+        Vec::new()
+    });
+    Ok(Snapshot {
+        version: Snapshot::VERSION,
+        taken_at,
+        node,
+        namespaces,
+        runtimes,
+        runtime_none: sources.runtimes.none,
+        leases: disk.leases,
+        cache: disk.cache,
+        configs: disk.configs,
+        records: disk.records,
+        stale_files,
+        masqueraded,
+        nft_tables,
+        routes: host.routes,
+        neighbours: host.neighbours,
+        fdb: host.fdb,
+        sysctls: host.sysctls,
+        conntrack: host.conntrack,
+        coverage: gaps,
+    })
+}
+
+/// Where runtimes and `ip netns` pin namespaces.
+fn pin_directories() -> Vec<PathBuf> {
+    vec!["/run/netns".into(), "/run/docker/netns".into()]
+}

@@ -20,9 +20,15 @@ use crate::processes::Processes;
 const SPLIT_ABOVE: usize = 32;
 
 /// All namespaces, the host's first. Also says which numbers the host gave to namespaces that nobody visible holds.
-pub(crate) fn observe(processes: Processes, pins: Pins, gaps: &mut Vec<Gap>) -> Result<Vec<Namespace>, crate::Error> {
-    let here = NetNs::current().map_err(|source| crate::Error::Host { what: "own network namespace", source })?;
-    let here_inode = here.inode().map_err(|source| crate::Error::Host { what: "own network namespace", source })?;
+pub(crate) fn observe(
+    processes: Processes,
+    pins: Pins,
+    gaps: &mut Vec<Gap>,
+) -> Result<Vec<Namespace>, crate::Error> {
+    let here =
+        NetNs::current().map_err(|source| crate::Error::Host { what: "own network namespace", source })?;
+    let here_inode =
+        here.inode().map_err(|source| crate::Error::Host { what: "own network namespace", source })?;
 
     let mut merged = merge(processes, pins);
     let mut host = merged.remove(&here_inode).unwrap_or_default();
@@ -133,7 +139,8 @@ fn open(namespace: &Namespace) -> Result<NetNs, String> {
     };
     let pins = namespace.pins.iter().map(through);
     let tasks = namespace.tasks.iter().map(|task| task.netns_path());
-    let fds = namespace.descriptors.iter().map(|d| PathBuf::from(format!("/proc/{}/fd/{}", d.task.pid, d.fd)));
+    let fds =
+        namespace.descriptors.iter().map(|d| PathBuf::from(format!("/proc/{}/fd/{}", d.task.pid, d.fd)));
     let mut last = "nothing leads to it".to_owned();
     for path in pins.chain(tasks).chain(fds) {
         match NetNs::open(&path).and_then(|netns| Ok((netns.inode()?, netns))) {
@@ -150,7 +157,8 @@ fn contents(socket: &mut Socket, target: Option<Nsid>) -> netlink::Result<Vec<Li
 }
 
 fn with_addresses(mut links: Vec<Link>, addresses: Vec<(IfIndex, IpNet)>) -> Vec<Link> {
-    let place: HashMap<IfIndex, usize> = links.iter().enumerate().map(|(at, link)| (link.index, at)).collect();
+    let place: HashMap<IfIndex, usize> =
+        links.iter().enumerate().map(|(at, link)| (link.index, at)).collect();
     for (index, address) in addresses {
         if let Some(at) = place.get(&index) {
             links[*at].addresses.push(address);
@@ -164,7 +172,9 @@ fn unheld(socket: &mut Socket, all: &mut Vec<Namespace>, gaps: &mut Vec<Gap>) {
     let known: BTreeSet<Nsid> = all.iter().filter_map(|namespace| namespace.nsid).collect();
     let links = &all[0].links;
     let linked: BTreeSet<Nsid> = links.iter().filter_map(|link| link.peer?.nsid).collect();
-    for nsid in linked.difference(&known).copied().filter(|nsid| *nsid != Nsid::NOT_ASSIGNED).collect::<Vec<_>>() {
+    for nsid in
+        linked.difference(&known).copied().filter(|nsid| *nsid != Nsid::NOT_ASSIGNED).collect::<Vec<_>>()
+    {
         let mut namespace = Namespace { nsid: Some(nsid), ..Namespace::default() };
         match contents(socket, Some(nsid)) {
             Ok(links) => {

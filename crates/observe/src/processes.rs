@@ -28,7 +28,10 @@ pub(crate) fn scan() -> Processes {
     let mut scan = Scan::default();
     match std::fs::read_link("/proc/self/ns/pid") {
         Ok(ns) if ns.as_os_str() == INITIAL_PID_NAMESPACE => {}
-        Ok(_) => scan.gap("/proc", "podplumb runs in a pid namespace of its own: processes outside it are not visible"),
+        Ok(_) => scan.gap(
+            "/proc",
+            "podplumb runs in a pid namespace of its own: processes outside it are not visible",
+        ),
         Err(error) => scan.gap("/proc/self/ns/pid", error),
     }
     match std::fs::read_dir("/proc") {
@@ -144,14 +147,16 @@ impl Scan {
             .tasks
             .iter()
             .filter_map(|(inode, tasks)| {
-                let ino = tasks.iter().filter(|task| task.tid.is_none()).find_map(|task| net_dev(task.pid).ok())?;
+                let ino =
+                    tasks.iter().filter(|task| task.tid.is_none()).find_map(|task| net_dev(task.pid).ok())?;
                 Some((ino, *inode))
             })
             .collect();
         for task in std::mem::take(&mut self.unreadable) {
             match net_dev(task.pid).map(|ino| known.get(&ino)) {
                 Ok(Some(inode)) => self.found.tasks.entry(*inode).or_default().push(task),
-                Ok(None) => self.gap(task.netns_path().display().to_string(), "may not be read: some namespace has it"),
+                Ok(None) => self
+                    .gap(task.netns_path().display().to_string(), "may not be read: some namespace has it"),
                 Err(error) if is_gone(&error) => {}
                 Err(error) => self.gap(task.netns_path().display().to_string(), error),
             }
@@ -181,5 +186,6 @@ fn numbers(directory: impl AsRef<Path>) -> impl Iterator<Item = u32> {
 
 /// The process ended while we looked (ENOENT from procfs, ESRCH from a file of a dead task).
 fn is_gone(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
+    error.kind() == io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
 }

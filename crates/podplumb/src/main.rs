@@ -1,1 +1,36 @@
-fn main() {}
+//! The command line: it reads arguments, calls the library that does the work, and prints.
+
+mod arguments;
+mod commands;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::{Arguments, Command};
+use crate::output::Hinted;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match arguments.command {
+        Command::Snapshot(options) => commands::snapshot::run(&options),
+        Command::Map(options) => commands::map::run(&options),
+        Command::Who(options) => commands::who::run(&options),
+        Command::Pods(options) => commands::pods::run(&options),
+        Command::Leaks(options) => commands::leaks::run(&options),
+        Command::Reclaim(options) => commands::reclaim::run(&options),
+        Command::Journal(options) => commands::journal::run(&options),
+        Command::Undo(options) => commands::undo::run(&options),
+    };
+    match done {
+        Ok(found) => found.into(),
+        Err(error) => {
+            eprintln!("podplumb: {error:#}");
+            if let Some(hint) = error.chain().find_map(|cause| cause.downcast_ref::<Hinted>()) {
+                eprintln!("hint: {}", hint.hint);
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -110,13 +110,16 @@ impl Run<'_> {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Outcome::AlreadyGone,
                 Err(error) => failed(path, error),
             },
-            Operation::RemoveCache { path, digest: wanted } => self.remove(path, |found| digest(found) == *wanted),
+            Operation::RemoveCache { path, digest: wanted } => {
+                self.remove(path, |found| digest(found) == *wanted)
+            }
             Operation::RemoveMasquerade { address } => match nft::masquerade::remove(&[*address]) {
                 Ok(()) => Outcome::Done,
                 Err(error) => Outcome::Failed { why: error.to_string() },
             },
             Operation::RemoveRecord { path, key } => files::remove(path, |content| {
-                serde_json::from_slice::<model::AttachmentRecord>(content).is_ok_and(|record| record.key == *key)
+                serde_json::from_slice::<model::AttachmentRecord>(content)
+                    .is_ok_and(|record| record.key == *key)
             }),
             Operation::RemoveStaleFile { path, inode } => remove_stale(path, *inode),
         }
@@ -152,19 +155,17 @@ impl Run<'_> {
         }
     }
 
-    fn replay(
-        &self,
-        cache: &Path,
-        wanted: u64,
-        key: &model::AttachmentKey,
-        netns: Option<&Path>,
-    ) -> Outcome {
+    fn replay(&self, cache: &Path, wanted: u64, key: &model::AttachmentKey, netns: Option<&Path>) -> Outcome {
         if !self.saved.contains(cache) {
-            return Outcome::Failed { why: "there is no copy of the cache entry in the quarantine".to_owned() };
+            return Outcome::Failed {
+                why: "there is no copy of the cache entry in the quarantine".to_owned(),
+            };
         }
         let content = match files::read(cache) {
             Ok(Some(content)) if digest(&content) == wanted => content,
-            Ok(Some(_)) => return Outcome::Changed { why: "the cache entry has another content by now".to_owned() },
+            Ok(Some(_)) => {
+                return Outcome::Changed { why: "the cache entry has another content by now".to_owned() };
+            }
             Ok(None) => return Outcome::AlreadyGone,
             Err(error) => return failed(cache, error),
         };

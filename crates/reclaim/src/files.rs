@@ -53,7 +53,10 @@ impl LeaseLock {
                 Ok(()) => return Ok(Self(file)),
                 Err(std::fs::TryLockError::Error(error)) => return Err(error),
                 Err(std::fs::TryLockError::WouldBlock) if start.elapsed() > LOCK_PATIENCE => {
-                    return Err(io::Error::new(io::ErrorKind::WouldBlock, "an ADD or DEL holds the network's lock"));
+                    return Err(io::Error::new(
+                        io::ErrorKind::WouldBlock,
+                        "an ADD or DEL holds the network's lock",
+                    ));
                 }
                 Err(std::fs::TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
             }

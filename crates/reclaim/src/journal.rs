@@ -121,7 +121,11 @@ impl Store {
             .enumerate()
             .filter(|(_, line)| !line.is_empty())
             .map(|(at, line)| {
-                serde_json::from_slice(line).map_err(|error| Error::Journal { path: path.clone(), line: at + 1, error })
+                serde_json::from_slice(line).map_err(|error| Error::Journal {
+                    path: path.clone(),
+                    line: at + 1,
+                    error,
+                })
             })
             .collect()
     }
@@ -132,8 +136,7 @@ impl Store {
         make(&self.directory)?;
         let path = self.journal();
         let fail = |error| Error::file(&path, error);
-        let mut file =
-            File::options().read(true).append(true).create(true).open(&path).map_err(fail)?;
+        let mut file = File::options().read(true).append(true).create(true).open(&path).map_err(fail)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => return Err(Error::Busy { path }),

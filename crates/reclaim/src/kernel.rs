@@ -46,7 +46,8 @@ fn remove_group(wanted: &[&LinkIdentity], outcomes: &mut [Option<Outcome>]) -> n
         return Ok(());
     }
     // Once more, now that they are in the group: it has to contain what we put there and nothing else.
-    let members: Vec<Link> = link::list(&mut socket, None)?.into_iter().filter(|link| link.group == group).collect();
+    let members: Vec<Link> =
+        link::list(&mut socket, None)?.into_iter().filter(|link| link.group == group).collect();
     let intruder = members.iter().find(|link| !joined.iter().any(|(identity, _)| is(identity, link)));
     if let Some(intruder) = intruder {
         for (identity, before) in &joined {
@@ -77,7 +78,9 @@ fn changed(identity: &LinkIdentity) -> Outcome {
 
 /// A group that no link has. Group 0 is everybody's.
 fn free_group(links: &[Link]) -> u32 {
-    let mut seed = model::attachment::digest(format!("{:?}{}", std::time::SystemTime::now(), std::process::id()).as_bytes());
+    let mut seed = model::attachment::digest(
+        format!("{:?}{}", std::time::SystemTime::now(), std::process::id()).as_bytes(),
+    );
     loop {
         let group = (seed >> 32) as u32 | 0x4000_0000;
         if links.iter().all(|link| link.group != group) {

@@ -11,7 +11,7 @@ pub mod journal;
 pub mod kernel;
 pub mod undo;
 
-pub use apply::{Applied, apply};
+pub use apply::{Applied, Surroundings, apply};
 pub use error::Error;
 pub use journal::{Entry, Event, Outcome, Store};
 pub use undo::{Undone, undo};

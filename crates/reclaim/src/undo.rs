@@ -115,7 +115,9 @@ fn reverse(
         }
         Operation::Unpin { .. } => impossible("the namespace ended when its last pin went"),
         Operation::RemoveMasquerade { .. } => impossible("the next ADD of this address makes it again"),
-        Operation::RemoveRecord { .. } => impossible("the record described a namespace and a veth that are gone"),
+        Operation::RemoveRecord { .. } => {
+            impossible("the record described a namespace and a veth that are gone")
+        }
         Operation::RemoveStaleFile { .. } => impossible("it was empty and pinned nothing"),
     }
 }
@@ -127,7 +129,9 @@ fn copy_of(store: &Store, entries: &[Entry], id: &str, path: &Path) -> Option<Ve
         let of_run = entry.id.rsplit_once('.').is_some_and(|(other, _)| other == run);
         let of_path = match &entry.event {
             Event::Begun { step } => match &step.operation {
-                Operation::SaveLease { path: saved, .. } | Operation::SaveCache { path: saved, .. } => saved == path,
+                Operation::SaveLease { path: saved, .. } | Operation::SaveCache { path: saved, .. } => {
+                    saved == path
+                }
                 _ => false,
             },
             _ => false,

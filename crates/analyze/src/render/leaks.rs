@@ -125,3 +125,25 @@ pub fn plan(plan: &Plan, paint: Paint) -> String {
     }
     out
 }
+
+/// One operation that reclaim carried out.
+pub fn applied(id: &str, operation: &Operation, outcome: &str, paint: Paint) -> String {
+    let place = id.rsplit('.').next().unwrap_or(id);
+    let painted = match outcome {
+        "done" => paint.green(outcome),
+        _ => paint.yellow(&shorten(outcome)),
+    };
+    let mut out = String::new();
+    let head = format!("{place:>4}  ");
+    hang(&mut out, &head, head.len(), &format!("{}: {painted}", shorten(&operation.to_string())));
+    out
+}
+
+/// One operation that undo looked at.
+pub fn undone(id: &str, operation: &str, result: &str) -> String {
+    let mut out = String::new();
+    let place = id.rsplit('.').next().unwrap_or(id);
+    let head = format!("{place:>4}  ");
+    hang(&mut out, &head, head.len(), &shorten(&format!("{operation}: {result}")));
+    out
+}

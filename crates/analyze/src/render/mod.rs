@@ -11,7 +11,7 @@ mod text;
 mod who;
 
 pub use journal::{JournalLine, journal};
-pub use leaks::{leaks, plan};
+pub use leaks::{applied, leaks, plan, undone};
 pub use map::map;
 pub use pods::pods;
 pub use text::{Paint, coverage};

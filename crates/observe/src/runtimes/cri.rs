@@ -1,0 +1,220 @@
+//! The Container Runtime Interface (k8s.io/cri-api, runtime.v1.RuntimeService).
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use model::{PodName, RuntimeObject, RuntimeObjectKind, Timestamp};
+
+use super::Answer;
+use super::grpc::{Client, words};
+
+const VERSION: &str = "/runtime.v1.RuntimeService/Version";
+const LIST_PODS: &str = "/runtime.v1.RuntimeService/ListPodSandbox";
+const LIST_CONTAINERS: &str = "/runtime.v1.RuntimeService/ListContainers";
+const POD_STATUS: &str = "/runtime.v1.RuntimeService/PodSandboxStatus";
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct VersionRequest {}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct VersionResponse {
+    #[prost(string, tag = "2")]
+    runtime_name: String,
+    #[prost(string, tag = "3")]
+    runtime_version: String,
+}
+
+/// Without a filter: everything, in whatever state.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ListRequest {}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ListPodsResponse {
+    #[prost(message, repeated, tag = "1")]
+    items: Vec<PodSandbox>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PodSandbox {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(message, optional, tag = "2")]
+    metadata: Option<PodMetadata>,
+    #[prost(int32, tag = "3")]
+    state: i32,
+    #[prost(int64, tag = "4")]
+    created_at_ns: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PodMetadata {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    uid: String,
+    #[prost(string, tag = "3")]
+    namespace: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ListContainersResponse {
+    #[prost(message, repeated, tag = "1")]
+    containers: Vec<Container>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Container {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(string, tag = "2")]
+    pod_sandbox_id: String,
+    #[prost(message, optional, tag = "3")]
+    metadata: Option<ContainerMetadata>,
+    #[prost(int32, tag = "6")]
+    state: i32,
+    #[prost(int64, tag = "7")]
+    created_at_ns: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ContainerMetadata {
+    #[prost(string, tag = "1")]
+    name: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PodStatusRequest {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(bool, tag = "2")]
+    verbose: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PodStatusResponse {
+    #[prost(message, optional, tag = "1")]
+    status: Option<PodStatus>,
+    #[prost(map = "string, string", tag = "2")]
+    info: HashMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PodStatus {
+    #[prost(message, optional, tag = "5")]
+    network: Option<PodNetwork>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PodNetwork {
+    #[prost(string, tag = "1")]
+    ip: String,
+    #[prost(message, repeated, tag = "2")]
+    additional: Vec<PodIp>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PodIp {
+    #[prost(string, tag = "1")]
+    ip: String,
+}
+
+/// Lists sandboxes and containers.
+pub(super) async fn ask(socket: &Path) -> Result<Answer, String> {
+    let mut client = Client::connect(socket).await?;
+    list(&mut client).await.map_err(|(method, status)| words(method, &status))
+}
+
+/// The same by an open connection; the error says which call failed.
+pub(super) async fn list(client: &mut Client) -> Result<Answer, (&'static str, tonic::Status)> {
+    let failed = |method| move |status| (method, status);
+    let version: VersionResponse =
+        client.call(VERSION, VersionRequest {}, None).await.map_err(failed(VERSION))?;
+    let pods: ListPodsResponse =
+        client.call(LIST_PODS, ListRequest {}, None).await.map_err(failed(LIST_PODS))?;
+    let containers: ListContainersResponse =
+        client.call(LIST_CONTAINERS, ListRequest {}, None).await.map_err(failed(LIST_CONTAINERS))?;
+    let mut objects = Vec::new();
+    let mut names: HashMap<String, PodName> = HashMap::new();
+    for pod in pods.items {
+        let metadata = pod.metadata.unwrap_or_default();
+        let name = PodName {
+            namespace: metadata.namespace,
+            name: metadata.name,
+            uid: Some(metadata.uid).filter(|uid| !uid.is_empty()),
+        };
+        names.insert(pod.id.clone(), name.clone());
+        let ready = pod.state == 0;
+        let mut object = RuntimeObject {
+            id: id(&pod.id).map_err(failed(LIST_PODS))?,
+            kind: RuntimeObjectKind::Sandbox,
+            partition: None,
+            name: Some(name.to_string()),
+            pod: Some(name),
+            sandbox: None,
+            state: if ready { "Ready" } else { "NotReady" }.into(),
+            pid: None,
+            netns: None,
+            addresses: Vec::new(),
+            created: Some(Timestamp(pod.created_at_ns / 1_000_000)),
+        };
+        let question = PodStatusRequest { id: pod.id, verbose: true };
+        // A sandbox that was removed meanwhile stays in the list as it was: that errs on the safe side.
+        if let Ok(answer) = client.call::<_, PodStatusResponse>(POD_STATUS, question, None).await {
+            details(&mut object, &answer);
+        }
+        objects.push(object);
+    }
+    for container in containers.containers {
+        let state = match container.state {
+            0 => "created",
+            1 => "running",
+            2 => "exited",
+            _ => "unknown",
+        };
+        objects.push(RuntimeObject {
+            id: id(&container.id).map_err(failed(LIST_CONTAINERS))?,
+            kind: RuntimeObjectKind::Container,
+            partition: None,
+            name: container.metadata.map(|metadata| metadata.name),
+            pod: names.get(&container.pod_sandbox_id).cloned(),
+            sandbox: container.pod_sandbox_id.parse().ok(),
+            state: state.into(),
+            pid: None,
+            netns: None,
+            addresses: Vec::new(),
+            created: Some(Timestamp(container.created_at_ns / 1_000_000)),
+        });
+    }
+    Ok(Answer {
+        version: format!("{} {}", version.runtime_name, version.runtime_version).trim().to_owned(),
+        objects,
+    })
+}
+
+/// A runtime whose ids are not what CNI allows is not one that we understand.
+fn id(text: &str) -> Result<model::ContainerId, tonic::Status> {
+    text.parse().map_err(|error: model::IdError| tonic::Status::data_loss(error.to_string()))
+}
+
+/// Pid, namespace and addresses from the verbose status, whose `info` is JSON of the runtime's own making: containerd's
+/// and CRI-O's both have the pid and the runtime specification's namespaces.
+fn details(object: &mut RuntimeObject, answer: &PodStatusResponse) {
+    let network = answer.status.as_ref().and_then(|status| status.network.as_ref());
+    let ips = network.into_iter().flat_map(|network| {
+        std::iter::once(&network.ip).chain(network.additional.iter().map(|additional| &additional.ip))
+    });
+    object.addresses = ips.filter_map(|ip| ip.parse().ok()).collect();
+    let Some(info) =
+        answer.info.get("info").and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok())
+    else {
+        return;
+    };
+    object.pid = info.get("pid").and_then(|pid| u32::try_from(pid.as_u64()?).ok()).filter(|pid| *pid > 0);
+    let namespaces = info.pointer("/runtimeSpec/linux/namespaces").and_then(|list| list.as_array());
+    let network = namespaces
+        .into_iter()
+        .flatten()
+        .find(|namespace| namespace.get("type").is_some_and(|kind| kind == "network"));
+    let path = network.and_then(|namespace| namespace.get("path")?.as_str()).filter(|path| !path.is_empty());
+    object.netns = path.map(Into::into);
+}

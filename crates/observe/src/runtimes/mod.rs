@@ -1,0 +1,141 @@
+//! Container runtimes: found where they put their sockets, asked each in its own protocol, all at once.
+//!
+//! A runtime that is there and does not answer is part of the result, as silent: what it does not list may still be its own.
+//! Adding one means adding a file with an `ask` and a line to [`PLACES`].
+
+mod containerd;
+mod cri;
+mod docker;
+mod grpc;
+mod traces;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use model::{Runtime, RuntimeKind, RuntimeStatus};
+
+/// How long a runtime may take. One that hangs must not make `leaks` hang; one that is slow is silent.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where to look for runtimes.
+#[derive(Debug, Clone, Default)]
+pub struct RuntimeSources {
+    /// CRI sockets that the user named.
+    pub cri: Vec<PathBuf>,
+    /// Docker API sockets that the user named.
+    pub docker: Vec<PathBuf>,
+    /// The user said that no runtime works on this node.
+    pub none: bool,
+}
+
+/// The user said that there is no runtime, and there is one.
+#[derive(Debug, thiserror::Error)]
+#[error("--runtime none contradicts {}, on which a runtime answers", socket.display())]
+pub struct Contradiction {
+    /// The runtime's socket.
+    pub socket: PathBuf,
+}
+
+/// Sockets by the protocol that is spoken on them, where runtimes and distributions put them. Where two paths lead to one
+/// socket (/var/run is /run), it is asked once.
+const PLACES: [(RuntimeKind, &str); 8] = [
+    (RuntimeKind::Containerd, "/run/containerd/containerd.sock"),
+    (RuntimeKind::Containerd, "/run/docker/containerd/containerd.sock"),
+    (RuntimeKind::Containerd, "/run/k3s/containerd/containerd.sock"),
+    (RuntimeKind::Containerd, "/run/k0s/containerd.sock"),
+    (RuntimeKind::CriO, "/run/crio/crio.sock"),
+    (RuntimeKind::Cri, "/run/cri-dockerd.sock"),
+    (RuntimeKind::Docker, "/run/docker.sock"),
+    (RuntimeKind::Podman, "/run/podman/podman.sock"),
+];
+
+/// Finds and asks all runtimes.
+pub fn observe(sources: &RuntimeSources) -> Result<Vec<Runtime>, Contradiction> {
+    let targets = targets(sources);
+    if sources.none {
+        let live = targets.iter().find(|(_, socket)| std::os::unix::net::UnixStream::connect(socket).is_ok());
+        return match live {
+            Some((_, socket)) => Err(Contradiction { socket: socket.clone() }),
+            None => Ok(Vec::new()),
+        };
+    }
+    let mut runtimes = ask_all(targets);
+    traces::add_silent(&mut runtimes);
+    Ok(runtimes)
+}
+
+/// The sockets to ask: those that the user named, whether they exist or not, and those that exist in the usual places.
+fn targets(sources: &RuntimeSources) -> Vec<(RuntimeKind, PathBuf)> {
+    let named = sources.cri.iter().map(|path| (cri_kind(path), path.clone()));
+    let named = named.chain(sources.docker.iter().map(|path| (RuntimeKind::Docker, path.clone())));
+    let usual =
+        PLACES.iter().map(|(kind, path)| (*kind, PathBuf::from(path))).filter(|(_, path)| path.exists());
+    let mut targets: Vec<(RuntimeKind, PathBuf)> = Vec::new();
+    for (kind, path) in named.chain(usual) {
+        let same =
+            |other: &Path| other.canonicalize().ok().filter(|a| path.canonicalize().ok().as_ref() == Some(a));
+        if !targets.iter().any(|(_, other)| *other == path || same(other).is_some()) {
+            targets.push((kind, path));
+        }
+    }
+    targets
+}
+
+/// containerd has more to ask than CRI; it is told by its socket's name, and by answering.
+fn cri_kind(path: &Path) -> RuntimeKind {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    match name {
+        name if name.contains("containerd") => RuntimeKind::Containerd,
+        name if name.contains("crio") => RuntimeKind::CriO,
+        _ => RuntimeKind::Cri,
+    }
+}
+
+/// What a runtime answered.
+pub(crate) struct Answer {
+    pub(crate) version: String,
+    pub(crate) objects: Vec<model::RuntimeObject>,
+}
+
+fn ask_all(targets: Vec<(RuntimeKind, PathBuf)>) -> Vec<Runtime> {
+    if targets.is_empty() {
+        return Vec::new();
+    }
+    let reactor = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(reactor) => reactor,
+        Err(error) => {
+            let silent = |(kind, endpoint)| silent(kind, endpoint, format!("no event loop: {error}"));
+            return targets.into_iter().map(silent).collect();
+        }
+    };
+    reactor.block_on(async {
+        let asked: Vec<_> =
+            targets.into_iter().map(|(kind, socket)| tokio::spawn(ask(kind, socket))).collect();
+        let mut runtimes = Vec::new();
+        for answer in asked {
+            runtimes.extend(answer.await);
+        }
+        runtimes
+    })
+}
+
+async fn ask(kind: RuntimeKind, socket: PathBuf) -> Runtime {
+    let answer = tokio::time::timeout(PATIENCE, async {
+        match kind {
+            RuntimeKind::Containerd => containerd::ask(&socket).await,
+            RuntimeKind::CriO | RuntimeKind::Cri => cri::ask(&socket).await,
+            RuntimeKind::Docker | RuntimeKind::Podman => docker::ask(&socket).await,
+        }
+    });
+    match answer.await {
+        Ok(Ok(Answer { version, objects })) => {
+            Runtime { kind, endpoint: socket, status: RuntimeStatus::Answered { version }, objects }
+        }
+        Ok(Err(why)) => silent(kind, socket, why),
+        Err(_) => silent(kind, socket, format!("no answer within {} s", PATIENCE.as_secs())),
+    }
+}
+
+fn silent(kind: RuntimeKind, endpoint: PathBuf, why: String) -> Runtime {
+    Runtime { kind, endpoint, status: RuntimeStatus::Silent { why }, objects: Vec::new() }
+}

@@ -1,0 +1,94 @@
+//! One module a command, each with a `run`.
+
+pub(crate) mod journal;
+pub(crate) mod leaks;
+pub(crate) mod map;
+pub(crate) mod pods;
+pub(crate) mod reclaim;
+pub(crate) mod snapshot;
+pub(crate) mod undo;
+pub(crate) mod who;
+
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::Context;
+use model::{Snapshot, SnapshotError};
+use observe::{CniPaths, RuntimeSources, Sources};
+
+use crate::arguments::{LiveOptions, NodeOptions, RuntimeChoice};
+use crate::output::hinted;
+
+/// A snapshot of more than this is not one that podplumb wrote.
+const LARGEST_SNAPSHOT_BYTES: u64 = 1 << 30;
+
+/// The snapshot that the options mean: a file's, or one taken now.
+fn snapshot_of(options: &NodeOptions) -> anyhow::Result<Snapshot> {
+    match &options.from {
+        Some(file) => {
+            let mut snapshot = read(file)?;
+            snapshot.runtime_none |= options.live.runtime == Some(RuntimeChoice::None);
+            Ok(snapshot)
+        }
+        None => look(&options.live),
+    }
+}
+
+fn read(file: &Path) -> anyhow::Result<Snapshot> {
+    let mut text = Vec::new();
+    let read = if file == Path::new("-") {
+        std::io::stdin().take(LARGEST_SNAPSHOT_BYTES).read_to_end(&mut text)
+    } else {
+        let opened = std::fs::File::open(file);
+        opened.and_then(|file| file.take(LARGEST_SNAPSHOT_BYTES).read_to_end(&mut text))
+    };
+    read.with_context(|| format!("cannot read {}", file.display()))?;
+    Snapshot::from_json(&text).map_err(|error| {
+        let hint = match error {
+            SnapshotError::Version { .. } => "take the snapshot again with this version of podplumb",
+            SnapshotError::Malformed(_) => {
+                "the file may be cut: take it again with `podplumb snapshot > FILE`"
+            }
+        };
+        hinted(format!("{}: {error}", file.display()), hint)
+    })
+}
+
+/// Looks at this node.
+fn look(options: &LiveOptions) -> anyhow::Result<Snapshot> {
+    let sources = Sources {
+        runtimes: RuntimeSources {
+            cri: options.cri.clone(),
+            docker: options.docker.clone(),
+            none: options.runtime == Some(RuntimeChoice::None),
+        },
+        cni: CniPaths {
+            conf_dirs: options.cni_conf_dir.clone(),
+            cache_dirs: options.cni_cache_dir.clone(),
+            data_dirs: options.cni_data_dir.clone(),
+            ..CniPaths::default()
+        },
+    };
+    observe::observe(&sources).map_err(|error| match error {
+        observe::Error::Runtimes(_) => {
+            hinted(error.to_string(), "leave --runtime none out: the runtime knows its containers best")
+        }
+        error => error.into(),
+    })
+}
+
+/// Proofs need root: without it, namespaces of others cannot be read, and nothing would be an orphan.
+fn require_root(options: &NodeOptions, command: &str) -> anyhow::Result<()> {
+    if options.from.is_some() || sys::is_root() {
+        return Ok(());
+    }
+    Err(hinted(
+        format!("{command} needs root: it has to look into other people's namespaces"),
+        format!("sudo podplumb {command}, or give it a snapshot with --from"),
+    ))
+}
+
+/// What could not be seen, on stderr: it is not data.
+fn tell_coverage(snapshot: &Snapshot) {
+    eprint!("{}", analyze::render::coverage(&snapshot.coverage));
+}
