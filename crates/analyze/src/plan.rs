@@ -104,19 +104,32 @@ pub struct LinkIdentity {
 }
 
 impl Operation {
-    /// The order in which operations of all targets are carried out. Nothing is removed before it has been saved, plugins
-    /// come before our own removal of what they left, and all links go together because the kernel waits once a
-    /// group, not once a link.
+    /// The order in which operations of all targets are carried out: first what saves and what plugins do, target by target;
+    /// then all links together, because the kernel waits once a group, not once a link; then the rest, again target
+    /// by target.
     fn phase(&self) -> u8 {
         match self {
-            Operation::SaveLease { .. } | Operation::SaveCache { .. } => 0,
-            Operation::ReplayDel { .. } => 1,
-            Operation::RemoveLink(_) => 2,
-            Operation::Unpin { .. } => 3,
-            Operation::RemoveStaleFile { .. } | Operation::RemoveMasquerade { .. } => 4,
-            Operation::RemoveLease { .. } => 5,
-            // Last: as long as they are there, a run that was interrupted finds everything again.
-            Operation::RemoveCache { .. } | Operation::RemoveRecord { .. } => 6,
+            Operation::SaveLease { .. } | Operation::SaveCache { .. } | Operation::ReplayDel { .. } => 0,
+            Operation::RemoveLink(_) => 1,
+            _ => 2,
+        }
+    }
+
+    /// What it is about, without what is done to it.
+    pub fn object(&self) -> String {
+        match self {
+            Operation::SaveLease { path, .. } | Operation::RemoveLease { path, .. } => {
+                format!("lease {}", path.display())
+            }
+            Operation::SaveCache { path, .. } | Operation::RemoveCache { path, .. } => {
+                format!("cache entry {}", path.display())
+            }
+            Operation::ReplayDel { key, .. } => format!("attachment {}", key.file_name()),
+            Operation::RemoveLink(link) => link.name.clone(),
+            Operation::Unpin { path, .. } => format!("namespace {}", path.display()),
+            Operation::RemoveMasquerade { address } => format!("masquerading of {}", address.addr()),
+            Operation::RemoveRecord { path, .. } => format!("record {}", path.display()),
+            Operation::RemoveStaleFile { path, .. } => format!("file {}", path.display()),
         }
     }
 }

@@ -35,6 +35,10 @@ pub struct Namespace {
     /// Sockets in it; `None` where nobody had to look, or nobody could.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sockets: Option<Sockets>,
+    /// Packets that its kernel sent on its own account (IPv6 router solicitations and multicast listener reports), which
+    /// even an abandoned namespace does. `None` where nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub housekeeping_packets: Option<u64>,
     /// Interfaces, with addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,

@@ -107,15 +107,17 @@ fn read(socket: &mut Socket, namespace: &mut Namespace) -> Result<(), String> {
         Some(links) if !count => namespace.links = links,
         seen => {
             // Not numbered, or nobody lives there: only from inside.
-            let (links, sockets) = netns
+            let (links, sockets, housekeeping) = netns
                 .run(|| {
                     let links = match seen {
                         Some(links) => Ok(links),
                         None => Socket::route().and_then(|mut inside| contents(&mut inside, None)),
                     };
-                    (links.map_err(|error| error.to_string()), count.then(crate::sockets::count))
+                    let sockets = count.then(crate::sockets::count);
+                    (links.map_err(|error| error.to_string()), sockets, crate::sockets::housekeeping())
                 })
                 .map_err(|error| format!("cannot be entered: {error}"))?;
+            namespace.housekeeping_packets = Some(housekeeping);
             namespace.sockets = match sockets {
                 Some(Ok(sockets)) => Some(sockets),
                 Some(Err(error)) => return Err(format!("sockets cannot be counted: {error}")),

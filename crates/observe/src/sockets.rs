@@ -1,4 +1,4 @@
-//! Counting the sockets of the namespace that the calling thread is in.
+//! Counters of the namespace that the calling thread is in.
 
 use std::io;
 
@@ -27,6 +27,18 @@ pub(crate) fn count() -> io::Result<Sockets> {
         }
     }
     Ok(Sockets { total: total.max(tcp_orphans), tcp_orphans })
+}
+
+/// Packets that the kernel sends without anybody asking: IPv6 router solicitations, which go on for as long as nobody answers
+/// (RFC 7559), and multicast listener reports.
+pub(crate) fn housekeeping() -> u64 {
+    let own = ["Icmp6OutRouterSolicits", "Icmp6OutMLDv2Reports"];
+    let table = read("snmp6").unwrap_or_default();
+    let lines = table.lines().filter_map(|line| {
+        let mut fields = line.split_ascii_whitespace();
+        own.contains(&fields.next()?).then(|| fields.next()?.parse::<u64>().ok())?
+    });
+    lines.sum()
 }
 
 fn read(file: &str) -> io::Result<String> {

@@ -98,8 +98,8 @@ impl Run<'_> {
             Operation::SaveCache { path, digest: wanted } => {
                 self.save(path, id, |found| digest(found) == *wanted, Ok(None))
             }
-            Operation::ReplayDel { cache, digest: wanted, key, netns, plugins: _ } => {
-                self.replay(cache, *wanted, key, netns.as_deref())
+            Operation::ReplayDel { cache, digest: wanted, key, netns, plugins } => {
+                self.replay(cache, *wanted, key, netns.as_deref(), plugins)
             }
             Operation::RemoveLink(link) => {
                 kernel::remove_links(&[link]).pop().expect("one outcome for one link")
@@ -155,7 +155,18 @@ impl Run<'_> {
         }
     }
 
-    fn replay(&self, cache: &Path, wanted: u64, key: &model::AttachmentKey, netns: Option<&Path>) -> Outcome {
+    fn replay(
+        &self,
+        cache: &Path,
+        wanted: u64,
+        key: &model::AttachmentKey,
+        netns: Option<&Path>,
+        plugins: &[String],
+    ) -> Outcome {
+        let dirs = &self.surroundings.plugin_dirs;
+        if plugins.iter().all(|plugin| cni::chain::find(plugin, dirs).is_err()) {
+            return Outcome::Skipped { why: "no plugin of the chain is installed".to_owned() };
+        }
         if !self.saved.contains(cache) {
             return Outcome::Failed {
                 why: "there is no copy of the cache entry in the quarantine".to_owned(),
@@ -169,7 +180,7 @@ impl Run<'_> {
             Ok(None) => return Outcome::AlreadyGone,
             Err(error) => return failed(cache, error),
         };
-        let errors = cni::chain::replay_del(&content, key, netns, &self.surroundings.plugin_dirs);
+        let errors = cni::chain::replay_del(&content, key, netns, dirs);
         match errors.as_slice() {
             [] => Outcome::Done,
             // Our own removal goes on with what the plugins left.

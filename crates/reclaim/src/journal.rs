@@ -73,6 +73,11 @@ pub enum Outcome {
         /// What is different.
         why: String,
     },
+    /// It could not be tried; other operations do without it.
+    Skipped {
+        /// Why.
+        why: String,
+    },
     /// It was tried and failed.
     Failed {
         /// Why.
@@ -86,6 +91,7 @@ impl std::fmt::Display for Outcome {
             Outcome::Done => f.write_str("done"),
             Outcome::AlreadyGone => f.write_str("was gone"),
             Outcome::Changed { why } => write!(f, "left alone: {why}"),
+            Outcome::Skipped { why } => write!(f, "skipped: {why}"),
             Outcome::Failed { why } => write!(f, "failed: {why}"),
         }
     }

@@ -14,8 +14,8 @@ use crate::journal::{Entry, Event, Journal, Outcome, Store};
 pub struct Undone {
     /// The operation's id.
     pub id: String,
-    /// The operation, in words.
-    pub operation: String,
+    /// What the operation was about.
+    pub object: String,
     /// What became of it.
     #[serde(flatten)]
     pub result: Reversal,
@@ -70,7 +70,7 @@ pub fn undo(store: &Store, id: &str) -> Result<Vec<Undone>, Error> {
             _ => None,
         });
         let result = reverse(&mut journal, &entries, id, operation, outcome)?;
-        undone.push(Undone { id: id.to_owned(), operation: operation.to_string(), result });
+        undone.push(Undone { id: id.to_owned(), object: operation.object(), result });
     }
     Ok(undone)
 }

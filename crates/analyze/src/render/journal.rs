@@ -3,7 +3,7 @@
 use model::Timestamp;
 use serde::Serialize;
 
-use super::text::{columns, shorten};
+use super::text::{Paint, hang, shorten};
 
 /// One operation of a run, as the journal has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -20,13 +20,22 @@ pub struct JournalLine {
     pub outcome: String,
 }
 
-/// The lines, oldest first.
-pub fn journal(lines: &[JournalLine]) -> String {
-    let mut rows = vec![["ID", "TIME", "OUTCOME", "WHAT"].map(str::to_owned).to_vec()];
-    rows.extend(lines.iter().map(|line| {
-        vec![line.id.clone(), line.at.to_string(), shorten(&line.outcome), shorten(&line.operation)]
-    }));
+/// The lines, oldest first, by run. An operation's id is its run's, a dot and its number.
+pub fn journal(lines: &[JournalLine], paint: Paint) -> String {
     let mut out = String::new();
-    columns(&mut out, 0, &rows);
+    let (mut run, mut target) = ("", "");
+    for line in lines {
+        let (own_run, number) = line.id.rsplit_once('.').unwrap_or((&line.id, ""));
+        if own_run != run {
+            out.push_str(&format!("{}  {}\n", paint.bold(&format!("run {own_run}")), line.at));
+            (run, target) = (own_run, "");
+        }
+        if line.target != target && !line.target.is_empty() {
+            target = &line.target;
+            out.push_str(&format!("  {}\n", shorten(target)));
+        }
+        let head = format!("{number:>6}  ");
+        hang(&mut out, &head, 8, &shorten(&format!("{}: {}", line.operation, line.outcome)));
+    }
     out
 }

@@ -111,17 +111,19 @@ fn ago(age: Duration) -> String {
     format!("{} ago", model::time::short(age))
 }
 
-/// What reclaim would do, in order, numbered.
+/// What reclaim would do, by orphan.
 pub fn plan(plan: &Plan, paint: Paint) -> String {
     let mut out = String::new();
-    let mut target = "";
-    for (at, step) in plan.steps.iter().enumerate() {
-        if step.target != target {
-            target = &step.target;
-            out.push_str(&format!("{}\n", paint.bold(&printable(&shorten(target)))));
+    let mut seen: Vec<&str> = Vec::new();
+    for step in &plan.steps {
+        if seen.contains(&step.target.as_str()) {
+            continue;
         }
-        let head = format!("{:>4}  ", at + 1);
-        hang(&mut out, &head, head.len(), &shorten(&step.operation.to_string()));
+        seen.push(&step.target);
+        out.push_str(&format!("{}\n", paint.bold(&printable(&shorten(&step.target)))));
+        for own in plan.steps.iter().filter(|own| own.target == step.target) {
+            hang(&mut out, "  ", 4, &shorten(&own.operation.to_string()));
+        }
     }
     out
 }
@@ -140,10 +142,8 @@ pub fn applied(id: &str, operation: &Operation, outcome: &str, paint: Paint) -> 
 }
 
 /// One operation that undo looked at.
-pub fn undone(id: &str, operation: &str, result: &str) -> String {
+pub fn undone(object: &str, result: &str) -> String {
     let mut out = String::new();
-    let place = id.rsplit('.').next().unwrap_or(id);
-    let head = format!("{place:>4}  ");
-    hang(&mut out, &head, head.len(), &shorten(&format!("{operation}: {result}")));
+    hang(&mut out, "", 4, &shorten(&format!("{object}: {result}")));
     out
 }

@@ -55,7 +55,13 @@ fn tree(out: &mut String, chains: &[&Chain], bridge: Option<&str>, paint: Paint)
             Some(bridge) => {
                 chain.interfaces.iter().find(|interface| interface.bridge.as_deref() == Some(bridge))
             }
-            None => chain.interfaces.first(),
+            None => {
+                let addressed = |interface: &&crate::who::InterfaceLine| {
+                    interface.host.is_some()
+                        || interface.inside.as_ref().is_some_and(|inside| !inside.addresses.is_empty())
+                };
+                chain.interfaces.iter().find(addressed).or(chain.interfaces.first())
+            }
         };
         let host = interface.and_then(|interface| interface.host.as_ref());
         let inside = interface.and_then(|interface| interface.inside.as_ref());

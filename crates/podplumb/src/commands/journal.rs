@@ -4,7 +4,7 @@ use ::reclaim::{Event, Store};
 use analyze::render::JournalLine;
 
 use crate::arguments::{Format, JournalOptions};
-use crate::output::{Ended, print, print_json};
+use crate::output::{Ended, paint, print, print_json};
 
 pub(crate) fn run(options: &JournalOptions) -> anyhow::Result<Ended> {
     let entries = Store::at(&options.store.state_dir).read()?;
@@ -36,6 +36,6 @@ pub(crate) fn run(options: &JournalOptions) -> anyhow::Result<Ended> {
             }),
         }
     }
-    print(&analyze::render::journal(&lines))?;
+    print(&analyze::render::journal(&lines, paint()))?;
     Ok(Ended::Fine)
 }

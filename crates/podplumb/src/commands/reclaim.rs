@@ -22,10 +22,9 @@ pub(crate) fn run(options: &ReclaimOptions) -> anyhow::Result<Ended> {
     }
     // Open namespaces keep their inodes from being reused between the two looks, where nothing better identifies them.
     let held = ::reclaim::kernel::hold(&plan);
-    if options.output == Shape::Text {
-        print(&analyze::render::plan(&plan, paint()))?;
-    }
-    eprintln!("looking again in {}", model::time::short(options.grace));
+    let targets = leaks.count(analyze::Verdict::Orphan);
+    let targets = if targets == 1 { "1 orphan".to_owned() } else { format!("{targets} orphans") };
+    eprintln!("{targets}; looking again in {}", model::time::short(options.grace));
     std::thread::sleep(options.grace);
     let again = look(&options.node.live)?;
     let leaks_again = analyze::leaks(&again, Some(&snapshot), options.grace);
@@ -65,25 +64,25 @@ fn apply(options: &ReclaimOptions, plan: &Plan) -> anyhow::Result<Ended> {
     let store = Store::at(&options.store.state_dir);
     let surroundings = Surroundings { plugin_dirs: options.cni_bin_dir.clone() };
     let is_text = options.output == Shape::Text;
-    let mut broken_pipe = None;
+    let mut target = String::new();
     let applied = ::reclaim::apply(plan, &store, &surroundings, |applied: &Applied| {
-        if is_text {
-            let line = analyze::render::applied(
-                &applied.id,
-                &applied.step.operation,
-                &applied.outcome.to_string(),
-                paint(),
-            );
-            broken_pipe = print(&line).err().or(broken_pipe.take());
+        if !is_text {
+            return;
         }
+        let mut text = String::new();
+        if applied.step.target != target {
+            target.clone_from(&applied.step.target);
+            text = format!("{target}\n");
+        }
+        let outcome = applied.outcome.to_string();
+        text.push_str(&analyze::render::applied(&applied.id, &applied.step.operation, &outcome, paint()));
+        // Whoever reads stdout may go away; what was begun goes on.
+        let _ = print(&text);
     });
     let applied = applied.map_err(|error| match error {
         ::reclaim::Error::Busy { .. } => hinted(error.to_string(), "wait until it ends; nothing was changed"),
         error => error.into(),
     })?;
-    if let Some(error) = broken_pipe {
-        return Err(error);
-    }
     let failed = applied.iter().filter(|applied| matches!(applied.outcome, Outcome::Failed { .. })).count();
     if is_text {
         let run = applied.first().and_then(|applied| applied.id.split('.').next()).unwrap_or_default();

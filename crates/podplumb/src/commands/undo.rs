@@ -24,7 +24,7 @@ pub(crate) fn run(options: &UndoOptions) -> anyhow::Result<Ended> {
                 Reversal::NothingToDo { why } => ("nothing to do", format!(": {why}")),
                 Reversal::Impossible { why } => ("cannot be restored", format!(": {why}")),
             };
-            print(&analyze::render::undone(&undone.id, &undone.operation, &format!("{word}{why}")))?;
+            print(&analyze::render::undone(&undone.object, &format!("{word}{why}")))?;
         }
     }
     let restored = undone.iter().any(|undone| !matches!(undone.result, Reversal::Impossible { .. }));

@@ -1,0 +1,35 @@
+# `make demo` and `make test` work on a fresh Debian 12 with cargo and root: each installs what it needs.
+
+PLUGIN_TARGET := x86_64-unknown-linux-musl
+ifeq ($(shell uname -m),aarch64)
+PLUGIN_TARGET := aarch64-unknown-linux-musl
+endif
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: demo test bench build plugin
+
+demo: build
+	@xtask/install demo
+	@BIN=$(abspath $(TARGET))/demo examples/demo.sh
+
+# Everything: units, the plugins against the reference ones, real containerd and Docker.
+test: plugin
+	@xtask/install test
+	cargo test --workspace
+
+bench: build
+	@xtask/install test
+	cargo run --release -p podplumb-benches
+
+build: plugin
+	cargo build --release -p podplumb
+	@mkdir -p $(TARGET)/demo
+	@cp $(TARGET)/release/podplumb $(TARGET)/demo/
+
+# One static binary, linked to the names of the plugins that it is.
+plugin:
+	@xtask/install build
+	cargo build --profile plugin --target $(PLUGIN_TARGET) -p podplumb-cni
+	@mkdir -p $(TARGET)/demo
+	@cp $(TARGET)/$(PLUGIN_TARGET)/plugin/podplumb-cni $(TARGET)/demo/podplumb-cni
+	@for name in bridge host-local loopback; do ln -sf podplumb-cni $(TARGET)/demo/$$name; done
