@@ -1,1 +1,15 @@
-//! To be written.
+//! What tests against real runtimes have in common: a [`World`] of their own, and the daemons in it.
+#![allow(clippy::disallowed_methods, reason = "tests run programs")]
+
+mod containerd;
+mod docker;
+mod image;
+mod podplumb;
+mod process;
+mod world;
+
+pub use containerd::{Containerd, Sandbox};
+pub use docker::{Container, Docker};
+pub use podplumb::{Finding, Podplumb};
+pub use process::{Daemon, kill, output, parent, run, wait_until};
+pub use world::{Plugins, World, require};

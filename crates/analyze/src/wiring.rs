@@ -111,9 +111,10 @@ impl<'a> Wiring<'a> {
         seen
     }
 
-    /// The pin by which a runtime names namespaces that it made, if this namespace has one.
+    /// The pin by which a runtime names namespaces that it made, if this namespace has one here. One that exists only in another
+    /// mount namespace is the work of a runtime in there (a node in a container, say), which we cannot ask.
     pub fn runtime_pin(&self) -> Option<&'a Path> {
-        let pins = self.namespaces.iter().flat_map(|namespace| &namespace.pins);
+        let pins = self.namespaces.iter().flat_map(|namespace| namespace.own_pins());
         pins.map(|pin| pin.path.as_path()).find(|path| is_runtime_name(path))
     }
 

@@ -109,11 +109,12 @@ fn read(socket: &mut Socket, namespace: &mut Namespace) -> Result<(), String> {
             // Not numbered, or nobody lives there: only from inside.
             let (links, sockets, housekeeping) = netns
                 .run(|| {
+                    // Counted before we open a socket of our own in there, which the kernel frees only after a grace period.
+                    let sockets = count.then(crate::sockets::count);
                     let links = match seen {
                         Some(links) => Ok(links),
                         None => Socket::route().and_then(|mut inside| contents(&mut inside, None)),
                     };
-                    let sockets = count.then(crate::sockets::count);
                     (links.map_err(|error| error.to_string()), sockets, crate::sockets::housekeeping())
                 })
                 .map_err(|error| format!("cannot be entered: {error}"))?;

@@ -10,7 +10,7 @@ use crate::plan::{Operation, Plan};
 use crate::verdict::Verdict;
 
 /// Width of the column in which a line says what it is.
-const HEAD: usize = 9;
+const HEAD: usize = 10;
 
 /// The findings: orphans and unknown ones with their evidence, and, with `all`, those in use.
 pub fn leaks(leaks: &Leaks, all: bool, paint: Paint) -> String {

@@ -14,11 +14,12 @@ use tonic::{Code, Request, Status};
 /// A list of containers may be long: 64 MiB are more than 50,000.
 const LARGEST_BYTES: usize = 64 << 20;
 
-/// A connection.
-pub(super) struct Client(tonic::client::Grpc<Channel>);
+/// A connection to a runtime.
+pub struct Client(tonic::client::Grpc<Channel>);
 
 impl Client {
-    pub(super) async fn connect(socket: &Path) -> Result<Self, String> {
+    /// Connects to a unix socket; the error is the system's own words.
+    pub async fn connect(socket: &Path) -> Result<Self, String> {
         let socket = socket.to_owned();
         let connector = tower::service_fn(move |_| {
             let socket = socket.clone();
@@ -31,7 +32,7 @@ impl Client {
     }
 
     /// Calls one method. `partition` is containerd's namespace, which goes in the metadata.
-    pub(super) async fn call<Q, A>(
+    pub async fn call<Q, A>(
         &mut self,
         method: &'static str,
         question: Q,

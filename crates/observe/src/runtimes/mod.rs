@@ -6,7 +6,7 @@
 mod containerd;
 mod cri;
 mod docker;
-mod grpc;
+pub mod grpc;
 mod traces;
 
 use std::path::{Path, PathBuf};

@@ -1,0 +1,6 @@
+//! What real runtimes leave behind when they crash, and what podplumb makes of it.
+#![allow(clippy::disallowed_methods, reason = "tests run programs")]
+
+mod containerd;
+mod docker;
+mod handmade;

@@ -1,0 +1,263 @@
+//! A containerd of the test's own, driven through CRI as kubelet drives it.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use observe::runtimes::grpc::Client;
+
+use crate::image;
+use crate::process::{Daemon, kill, output, parent, run, wait_until};
+use crate::world::{Plugins, World};
+
+/// Where the rig's containerd listens: the usual place, in the world's own /run.
+const SOCKET: &str = "/run/containerd/containerd.sock";
+
+/// A running containerd.
+#[derive(Debug)]
+pub struct Containerd {
+    daemon: Daemon,
+    config: PathBuf,
+    log: PathBuf,
+    sandboxes: Vec<Sandbox>,
+}
+
+/// A sandbox that the test made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sandbox {
+    /// Id.
+    pub id: String,
+    /// Pid of its process.
+    pub pid: u32,
+    /// Its shim's.
+    pub shim: u32,
+    /// Its address.
+    pub ip: String,
+    /// Where its namespace is pinned.
+    pub netns: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct RunPodSandbox {
+    #[prost(message, optional, tag = "1")]
+    config: Option<PodConfig>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PodConfig {
+    #[prost(message, optional, tag = "1")]
+    metadata: Option<PodMetadata>,
+    #[prost(string, tag = "3")]
+    log_directory: String,
+    #[prost(message, optional, tag = "8")]
+    linux: Option<Linux>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Linux {}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PodMetadata {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    uid: String,
+    #[prost(string, tag = "3")]
+    namespace: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PodId {
+    #[prost(string, tag = "1")]
+    id: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PodStatusRequest {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(bool, tag = "2")]
+    verbose: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PodStatusResponse {
+    #[prost(message, optional, tag = "1")]
+    status: Option<PodStatus>,
+    #[prost(map = "string, string", tag = "2")]
+    info: HashMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PodStatus {
+    #[prost(message, optional, tag = "5")]
+    network: Option<PodNetwork>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PodNetwork {
+    #[prost(string, tag = "1")]
+    ip: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Empty {}
+
+impl Containerd {
+    /// Starts containerd with the given plugins and a network of `subnet`, and imports the image.
+    pub fn start(world: &World, plugins: Plugins, subnet: &str) -> Self {
+        world.network(subnet);
+        let (config, log) = (world.path().join("containerd.toml"), world.path().join("containerd.log"));
+        std::fs::write(&config, configuration(world, &world.plugin_dir(plugins))).expect("a configuration");
+        let daemon = Self::daemon(&config, &log);
+        let rig = Self { daemon, config, log, sandboxes: Vec::new() };
+        let archive = image::archive(&world.path().join("image"));
+        rig.ctr(&["images", "import", "--no-unpack", &archive.display().to_string()]);
+        rig.wait_for_cri();
+        rig
+    }
+
+    fn daemon(config: &Path, log: &Path) -> Daemon {
+        let daemon = Daemon::start("containerd", &["--config", &config.display().to_string()], log);
+        wait_until("containerd answers", || output("ctr", &["version"]).status.success());
+        daemon
+    }
+
+    fn wait_for_cri(&self) {
+        wait_until("the CRI service answers", || {
+            call::<_, Empty>("/runtime.v1.RuntimeService/Version", Empty {}).is_ok()
+        });
+        // The network configuration is loaded by a watcher of its own.
+        wait_until("CRI has loaded the network", || self.daemon.log().contains("Start event monitor"));
+    }
+
+    /// Runs ctr in CRI's namespace.
+    pub fn ctr(&self, arguments: &[&str]) -> String {
+        run("ctr", &[&["--namespace", "k8s.io"], arguments].concat())
+    }
+
+    /// RunPodSandbox.
+    pub fn run_sandbox(&mut self, name: &str) -> Sandbox {
+        let metadata =
+            PodMetadata { name: name.into(), uid: format!("uid-{name}"), namespace: "shop".into() };
+        let config =
+            PodConfig { metadata: Some(metadata), log_directory: String::new(), linux: Some(Linux {}) };
+        let made: PodId =
+            call("/runtime.v1.RuntimeService/RunPodSandbox", RunPodSandbox { config: Some(config) })
+                .unwrap_or_else(|error| panic!("RunPodSandbox {name}: {error}"));
+        let question = PodStatusRequest { id: made.id.clone(), verbose: true };
+        let status: PodStatusResponse =
+            call("/runtime.v1.RuntimeService/PodSandboxStatus", question).expect("a status");
+        let info: serde_json::Value = serde_json::from_str(&status.info["info"]).expect("JSON");
+        let pid = u32::try_from(info["pid"].as_u64().expect("a pid")).expect("a pid");
+        let namespaces = info["runtimeSpec"]["linux"]["namespaces"].as_array().cloned().unwrap_or_default();
+        let network =
+            namespaces.iter().find(|namespace| namespace["type"] == "network").expect("a namespace");
+        let sandbox = Sandbox {
+            id: made.id,
+            pid,
+            shim: parent(pid),
+            ip: status.status.and_then(|status| status.network).expect("a network").ip,
+            netns: network["path"].as_str().expect("a path").to_owned(),
+        };
+        self.sandboxes.push(sandbox.clone());
+        sandbox
+    }
+
+    /// StopPodSandbox and RemovePodSandbox.
+    pub fn remove_sandbox(&mut self, sandbox: &Sandbox) {
+        let id = || PodId { id: sandbox.id.clone() };
+        let _: Empty = call("/runtime.v1.RuntimeService/StopPodSandbox", id()).expect("StopPodSandbox");
+        let _: Empty = call("/runtime.v1.RuntimeService/RemovePodSandbox", id()).expect("RemovePodSandbox");
+        self.sandboxes.retain(|other| other != sandbox);
+    }
+
+    /// Kills a sandbox's shim and process, as a node that runs out of memory does. Nobody calls DEL.
+    pub fn crash_sandbox(&self, sandbox: &Sandbox) {
+        kill(sandbox.shim);
+        kill(sandbox.pid);
+        let gone = |pid: u32| !Path::new(&format!("/proc/{pid}/ns/net")).exists();
+        wait_until("shim and sandbox are gone", || gone(sandbox.shim) && gone(sandbox.pid));
+    }
+
+    /// Removes what containerd knows of a sandbox, and makes CRI, which keeps a list in memory, read it again.
+    pub fn forget_sandbox(&mut self, sandbox: &Sandbox) {
+        wait_until("the sandbox's metadata can be removed", || {
+            let _ = output("ctr", &["--namespace", "k8s.io", "tasks", "rm", "--force", &sandbox.id]);
+            output("ctr", &["--namespace", "k8s.io", "containers", "rm", &sandbox.id]).status.success()
+        });
+        self.restart();
+    }
+
+    /// Stops containerd; its shims and sandboxes live on.
+    pub fn stop(&mut self) {
+        self.daemon.stop();
+    }
+
+    /// Stops and starts containerd.
+    pub fn restart(&mut self) {
+        self.daemon.stop();
+        self.daemon = Self::daemon(&self.config, &self.log);
+        self.wait_for_cri();
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        self.daemon.stop();
+        for sandbox in &self.sandboxes {
+            kill(sandbox.shim);
+            kill(sandbox.pid);
+        }
+        // runc made a cgroup for each; a crash left it.
+        for sandbox in &self.sandboxes {
+            wait_until("the sandbox is gone", || {
+                !Path::new(&format!("/proc/{}/ns/net", sandbox.pid)).exists()
+            });
+            for controller in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+                let _ = std::fs::remove_dir(controller.path().join("k8s.io").join(&sandbox.id));
+            }
+        }
+    }
+}
+
+fn configuration(world: &World, plugins: &Path) -> String {
+    let root = world.path().join("containerd-root");
+    format!(
+        r#"version = 2
+root = "{root}"
+state = "/run/containerd"
+[grpc]
+  address = "{SOCKET}"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{image}"
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "native"
+    default_runtime_name = "runc"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+        BinaryName = "runc"
+        SystemdCgroup = false
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "{plugins}"
+    conf_dir = "/etc/cni/net.d"
+"#,
+        root = root.display(),
+        image = image::NAME,
+        plugins = plugins.display(),
+    )
+}
+
+/// Calls containerd once. The reactor runs on this thread, so that it is in the test's world.
+fn call<Q, A>(method: &'static str, question: Q) -> Result<A, String>
+where
+    Q: prost::Message + Send + Sync + 'static,
+    A: prost::Message + Default + Send + Sync + 'static,
+{
+    let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a reactor");
+    reactor.block_on(async {
+        let mut client = Client::connect(Path::new(SOCKET)).await?;
+        client.call(method, question, None).await.map_err(|status| status.message().to_owned())
+    })
+}

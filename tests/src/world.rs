@@ -1,0 +1,137 @@
+//! A test's own world: namespaces in which it may change links, mounts and state directories.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use rustix::mount::MountFlags;
+
+use crate::process::run;
+
+/// Which CNI plugins a scenario runs with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plugins {
+    /// The reference ones, from Debian's package.
+    Reference,
+    /// podplumb's.
+    Podplumb,
+}
+
+/// Directories that runtimes, plugins and podplumb write to.
+const PRIVATE: [&str; 6] =
+    ["/run", "/var/lib/cni", "/etc/cni", "/var/lib/podplumb", "/var/lib/containerd", "/var/lib/docker"];
+
+/// Network and mount namespaces of the test's own, entered by its thread for good; the programs that it starts are in them too.
+#[derive(Debug)]
+pub struct World {
+    directory: tempfile::TempDir,
+}
+
+/// Whether a test can run here. In CI (`CI` is set) what is missing is a failure, elsewhere a skip that is reported.
+pub fn require(programs: &[&str]) -> bool {
+    let directories = ["/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin", "/usr/local/sbin"];
+    let is_there = |program: &&&str| !directories.iter().any(|dir| Path::new(dir).join(program).exists());
+    let mut missing: Vec<String> = programs.iter().filter(is_there).map(ToString::to_string).collect();
+    if !sys::is_root() {
+        missing.push("root".to_owned());
+    }
+    if missing.is_empty() {
+        return true;
+    }
+    let missing = missing.join(", ");
+    assert!(std::env::var_os("CI").is_none(), "missing: {missing} (xtask/install test installs it)");
+    eprintln!("SKIPPED: this test needs {missing} (xtask/install test installs it)");
+    false
+}
+
+impl World {
+    /// Moves the calling thread into a new world.
+    pub fn enter() -> Self {
+        // Made before the mounts, so that it can be removed after them.
+        let directory = tempfile::Builder::new().prefix("podplumb-test-").tempdir().expect("a directory");
+        binaries();
+        sys::isolate_thread().expect("root may make namespaces");
+        for path in PRIVATE {
+            // A directory that is not there is made in a tmpfs over its parent, never on the machine's disk.
+            let path = Path::new(path);
+            if !path.is_dir() {
+                let parent = path.parent().expect("it has one");
+                overlay_empty(parent, directory.path());
+            }
+            std::fs::create_dir_all(path).expect("a private directory");
+            mount_tmpfs(path);
+        }
+        for path in ["/run/netns", "/etc/cni/net.d", "/run/lock"] {
+            std::fs::create_dir_all(path).expect("a private directory");
+        }
+        run("ip", &["link", "set", "lo", "up"]);
+        Self { directory }
+    }
+
+    /// A directory on disk for the test's own files.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The directory of a set of plugins.
+    pub fn plugin_dir(&self, plugins: Plugins) -> PathBuf {
+        match plugins {
+            Plugins::Reference => "/usr/lib/cni".into(),
+            Plugins::Podplumb => {
+                let dir = self.path().join("plugins");
+                if !dir.exists() {
+                    std::fs::create_dir_all(&dir).expect("a directory");
+                    for name in ["bridge", "host-local", "loopback"] {
+                        std::os::unix::fs::symlink(binaries().join("podplumb-cni"), dir.join(name))
+                            .expect("a link");
+                    }
+                }
+                dir
+            }
+        }
+    }
+
+    /// Writes the network that pods are in: a bridge with a gateway, masqueraded.
+    pub fn network(&self, subnet: &str) {
+        let conflist = serde_json::json!({
+            "cniVersion": "1.0.0",
+            "name": "pods",
+            "plugins": [{
+                "type": "bridge", "bridge": "cni0", "isDefaultGateway": true, "ipMasq": true,
+                "ipam": { "type": "host-local", "ranges": [[{ "subnet": subnet }]] },
+            }],
+        });
+        std::fs::write("/etc/cni/net.d/10-pods.conflist", conflist.to_string()).expect("a configuration");
+    }
+}
+
+/// Mounts an overlay over a directory, so that what is made in it is not made on the machine.
+fn overlay_empty(directory: &Path, scratch: &Path) {
+    let name = directory.display().to_string().replace('/', "_");
+    let (upper, work) = (scratch.join(format!("{name}-upper")), scratch.join(format!("{name}-work")));
+    for path in [&upper, &work] {
+        std::fs::create_dir_all(path).expect("a directory");
+    }
+    let data =
+        format!("lowerdir={},upperdir={},workdir={}", directory.display(), upper.display(), work.display());
+    let data = std::ffi::CString::new(data).expect("no NUL");
+    rustix::mount::mount("overlay", directory, "overlay", MountFlags::empty(), Some(data.as_c_str()))
+        .unwrap_or_else(|errno| panic!("overlay on {}: {errno}", directory.display()));
+}
+
+fn mount_tmpfs(path: &Path) {
+    rustix::mount::mount("podplumb-test", path, "tmpfs", MountFlags::empty(), None::<&std::ffi::CStr>)
+        .unwrap_or_else(|errno| panic!("tmpfs on {}: {errno}", path.display()));
+}
+
+/// The directory with `podplumb` and `podplumb-cni`, built once for all tests of this process.
+pub(crate) fn binaries() -> &'static Path {
+    static BINARIES: OnceLock<PathBuf> = OnceLock::new();
+    BINARIES.get_or_init(|| {
+        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+        run(cargo, &["build", "--quiet", "--locked", "-p", "podplumb", "-p", "podplumb-cni"]);
+        let own = std::env::current_exe().expect("a test has a path");
+        let target = own.ancestors().nth(2).expect("target/debug/deps/test").to_owned();
+        assert!(target.join("podplumb").exists(), "podplumb is not in {}", target.display());
+        target
+    })
+}
