@@ -12,9 +12,16 @@ if [ "${1:-}" != inside ]; then
 fi
 
 # --- a world of its own -------------------------------------------------------------------------------------------------
-for directory in /run /var/lib/cni /var/lib/podplumb /etc/cni; do
-    mkdir -p "$directory" 2>/dev/null || true
-    [ -d "$directory" ] && mount -t tmpfs podplumb-demo "$directory"
+mount -t tmpfs podplumb-demo /run
+# Below an overlay, directories can be made that the machine does not have, and it will never have them.
+for parent in /var/lib /etc; do
+    mkdir -p "/run/overlay$parent/upper" "/run/overlay$parent/work"
+    mount -t overlay podplumb-demo \
+        -o "lowerdir=$parent,upperdir=/run/overlay$parent/upper,workdir=/run/overlay$parent/work" "$parent"
+done
+for directory in /var/lib/cni /var/lib/podplumb /etc/cni; do
+    mkdir -p "$directory"
+    mount -t tmpfs podplumb-demo "$directory"
 done
 mkdir -p /run/netns /etc/cni/net.d /var/lib/cni/results /run/demo
 ip link set lo up

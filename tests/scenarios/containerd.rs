@@ -122,7 +122,7 @@ fn allocate(world: &World, plugins: Plugins, ip: &str) {
         .env("CNI_CONTAINERID", "again")
         .env("CNI_NETNS", "/run/netns/again")
         .env("CNI_IFNAME", "eth0")
-        .env("CNI_ARGS", format!("IP={ip}"))
+        .env("CNI_ARGS", format!("IgnoreUnknown=1;IP={ip}"))
         .env("CNI_PATH", world.plugin_dir(plugins))
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())

@@ -157,7 +157,7 @@ impl Containerd {
             pid,
             shim: parent(pid),
             ip: status.status.and_then(|status| status.network).expect("a network").ip,
-            netns: network["path"].as_str().expect("a path").to_owned(),
+            netns: network["path"].as_str().expect("a path").replacen("/var/run", "/run", 1),
         };
         self.sandboxes.push(sandbox.clone());
         sandbox

@@ -1,5 +1,6 @@
 //! A test's own world: namespaces in which it may change links, mounts and state directories.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -50,13 +51,14 @@ impl World {
         let directory = tempfile::Builder::new().prefix("podplumb-test-").tempdir().expect("a directory");
         binaries();
         sys::isolate_thread().expect("root may make namespaces");
-        for path in PRIVATE {
-            // A directory that is not there is made in a tmpfs over its parent, never on the machine's disk.
-            let path = Path::new(path);
-            if !path.is_dir() {
-                let parent = path.parent().expect("it has one");
-                overlay_empty(parent, directory.path());
-            }
+        // A directory that is not there is made in an overlay over its parent, never on the machine's disk. All overlays come
+        // first: a later one would hide what was mounted below.
+        let missing = PRIVATE.iter().map(Path::new).filter(|path| !path.is_dir());
+        let parents: BTreeSet<&Path> = missing.filter_map(|path| path.parent()).collect();
+        for parent in parents {
+            overlay_empty(parent, directory.path());
+        }
+        for path in PRIVATE.map(Path::new) {
             std::fs::create_dir_all(path).expect("a private directory");
             mount_tmpfs(path);
         }
@@ -64,6 +66,10 @@ impl World {
             std::fs::create_dir_all(path).expect("a private directory");
         }
         run("ip", &["link", "set", "lo", "up"]);
+        // The first `ip netns add` of a boot binds /run/netns onto itself. Were it to come later, the pins that are there by then
+        // would exist twice, and containerd could not unlink them.
+        run("ip", &["netns", "add", "first"]);
+        run("ip", &["netns", "del", "first"]);
         Self { directory }
     }
 

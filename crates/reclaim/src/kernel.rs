@@ -106,8 +106,9 @@ pub fn unpin(path: &Path, inode: NsInode, ns_id: Option<NsId>) -> Outcome {
     if let Err(errno) = rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
         return failed(errno.into());
     }
-    // Another mount may have been below this one: then the file is not ours to remove.
+    // The same pin may be there twice, and another one below.
     match NetNs::open(path) {
+        Ok(below) if below.inode().ok() == Some(inode) && below.id() == ns_id => unpin(path, inode, ns_id),
         Ok(_) => Outcome::Done,
         Err(_) => match std::fs::remove_file(path) {
             Ok(()) => Outcome::Done,
