@@ -87,7 +87,8 @@ impl Docker {
         let shim = parent(container.pid);
         let containerd = std::fs::read_to_string("/run/docker/containerd/containerd.pid").unwrap_or_default();
         self.daemon.crash();
-        containerd.trim().parse().into_iter().for_each(kill);
+        let containerd = containerd.trim().parse().unwrap_or(0);
+        kill(containerd);
         kill(shim);
         kill(container.pid);
         wait_until("the container is gone", || {
@@ -104,7 +105,14 @@ impl Docker {
 
     /// Starts dockerd again.
     pub fn start_again(&mut self) {
-        let _ = std::fs::remove_file("/run/docker.pid");
+        // The files would make it wait for the processes that were killed.
+        for left in [
+            "/run/docker.pid",
+            "/run/docker/containerd/containerd.pid",
+            "/run/docker/containerd/containerd.sock",
+        ] {
+            let _ = std::fs::remove_file(left);
+        }
         self.daemon = Self::daemon(&self.root, &self.log);
     }
 
