@@ -4,12 +4,14 @@
 mod containerd;
 mod docker;
 mod image;
+mod plugin;
 mod podplumb;
 mod process;
 mod world;
 
 pub use containerd::{Containerd, Sandbox};
 pub use docker::{Container, Docker};
+pub use plugin::{Answer, Plugin};
 pub use podplumb::{Finding, Podplumb};
 pub use process::{Daemon, kill, output, parent, run, wait_until};
 pub use world::{Plugins, World, require};

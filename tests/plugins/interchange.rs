@@ -1,0 +1,82 @@
+//! The reference plugins and ours on the same live node, in either direction.
+
+use podplumb_tests::{Plugin, Plugins, World};
+
+use crate::{Traces, can_run, inside, traces};
+
+fn added_by_one_deleted_by_the_other(adder: Plugins, deleter: Plugins) {
+    let world = World::enter();
+    let (adder, deleter) = (Plugin::bridge(&world, adder), Plugin::bridge(&world, deleter));
+    let first = adder.add("a");
+    // The other one sees the lease and takes the next address on the same bridge.
+    let second = deleter.add("b");
+    assert_eq!((first.ip(), second.ip()), ("10.66.0.2".to_owned(), "10.66.0.3".to_owned()));
+    inside("a", &["ping", "-c", "1", "-W", "2", &second.ip()]);
+    let mut del = deleter.clone();
+    del.config["prevResult"] = first.json;
+    del.del("a");
+    adder.del("b");
+    assert_eq!(traces().leases, Traces::default().leases);
+    assert_eq!(traces().veths, Traces::default().veths);
+    // Round robin goes on where the other left off.
+    assert_eq!(adder.add("c").ip(), "10.66.0.4");
+}
+
+#[test]
+fn what_the_reference_plugin_added_ours_deletes() {
+    if can_run() {
+        added_by_one_deleted_by_the_other(Plugins::Reference, Plugins::Podplumb);
+    }
+}
+
+#[test]
+fn what_ours_added_the_reference_plugin_deletes() {
+    if can_run() {
+        added_by_one_deleted_by_the_other(Plugins::Podplumb, Plugins::Reference);
+    }
+}
+
+#[test]
+fn our_bridge_calls_an_ipam_plugin_of_somebody_else() {
+    if !can_run() {
+        return;
+    }
+    let world = World::enter();
+    let mut bridge = Plugin::bridge(&world, Plugins::Podplumb);
+    let directory = world.plugin_dir(Plugins::Podplumb);
+    std::os::unix::fs::symlink("/usr/lib/cni/static", directory.join("static")).unwrap();
+    bridge.config["ipam"] = serde_json::json!({
+        "type": "static", "addresses": [{ "address": "10.66.0.77/24", "gateway": "10.66.0.1" }],
+    });
+    assert_eq!(bridge.add("a").ip(), "10.66.0.77");
+    bridge.del("a");
+    assert_eq!(traces(), Traces::default());
+}
+
+#[test]
+fn their_bridge_uses_our_host_local() {
+    if !can_run() {
+        return;
+    }
+    let world = World::enter();
+    let bridge = Plugin::bridge(&world, Plugins::Reference);
+    let ours = world.plugin_dir(Plugins::Podplumb);
+    run_with_path(&bridge, &ours.display().to_string());
+}
+
+/// ADD and DEL by one plugin with IPAM plugins from elsewhere.
+fn run_with_path(bridge: &Plugin, path: &str) {
+    podplumb_tests::run("ip", &["netns", "add", "a"]);
+    for command in ["ADD", "DEL"] {
+        let environment = [
+            ("CNI_COMMAND", command),
+            ("CNI_CONTAINERID", "a"),
+            ("CNI_NETNS", "/run/netns/a"),
+            ("CNI_IFNAME", "eth0"),
+            ("CNI_PATH", path),
+        ];
+        let answer = bridge.call(&environment, bridge.config.to_string().as_bytes());
+        assert!(answer.ok, "{command}: {:#}", answer.json);
+        assert_eq!(traces().leases.len(), usize::from(command == "ADD"));
+    }
+}
