@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use model::{Gap, IfIndex, Link, Namespace, NsInode, Nsid, Pin, Source};
@@ -18,6 +19,10 @@ use crate::processes::Processes;
 
 /// Below this, a second thread costs more than it saves.
 const SPLIT_ABOVE: usize = 32;
+
+/// A grace period takes up to 30 ms.
+const RECOUNTS: u32 = 3;
+const BETWEEN_COUNTS: Duration = Duration::from_millis(25);
 
 /// All namespaces, the host's first. Also says which numbers the host gave to namespaces that nobody visible holds.
 pub(crate) fn observe(
@@ -48,6 +53,7 @@ pub(crate) fn observe(
         worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
     gaps.extend(second_gaps);
+    recount(&mut others);
 
     let mut all = vec![host];
     all.append(&mut others);
@@ -91,6 +97,28 @@ fn read_all(namespaces: &mut [Namespace]) -> Vec<Gap> {
         }
     }
     gaps
+}
+
+/// Looks again, a little later, at namespaces without a task in which there seemed to be a socket.
+///
+/// The kernel frees a closed socket only after an RCU grace period, and the last one that somebody closed in such a namespace may
+/// have been our own: the previous observation's. What lasts is somebody's.
+fn recount(namespaces: &mut [Namespace]) {
+    for _ in 0..RECOUNTS {
+        let is_held =
+            |namespace: &&mut Namespace| namespace.sockets.is_some_and(|sockets| sockets.held() > 0);
+        let held: Vec<&mut Namespace> = namespaces.iter_mut().filter(is_held).collect();
+        if held.is_empty() {
+            return;
+        }
+        std::thread::sleep(BETWEEN_COUNTS);
+        for namespace in held {
+            let again = open(namespace).map(|netns| netns.run(crate::sockets::count));
+            if let Ok(Ok(Ok(sockets))) = again {
+                namespace.sockets = Some(sockets);
+            }
+        }
+    }
 }
 
 /// Fills in identity, links and, where no task is, sockets.
