@@ -1,0 +1,433 @@
+//! The table of verdicts, row by row, on small hand-written nodes.
+
+use std::time::Duration;
+
+use model::attachment::RecordSeen;
+use model::{
+    AttachmentRecord, CacheEntry, Descriptor, Gap, IfIndex, Lease, Link, MacAddr, Namespace, Neighbour, Node,
+    NsId, NsInode, Nsid, Peer, Pin, Runtime, RuntimeKind, RuntimeObject, RuntimeObjectKind, RuntimeStatus,
+    Snapshot, Sockets, Source, Task, Timestamp,
+};
+use podplumb_analyze::{Finding, Operation, Plan, Verdict, leaks};
+
+const NOW: Timestamp = Timestamp(1_800_000_000_000);
+const LONG_AGO: Timestamp = Timestamp(1_799_999_000_000);
+const GRACE: Duration = Duration::from_secs(60);
+const POD: &str = "7d0c1e5b9a3f4d22";
+const PIN: &str = "/run/netns/cni-0a6e12c4-55d1-4c0b-9a53-7f1b2c3d4e01";
+
+fn veth(index: u32, name: &str, peer: u32, nsid: Option<i32>) -> Link {
+    Link {
+        index: IfIndex(index),
+        name: name.into(),
+        kind: "veth".into(),
+        mac: Some(MacAddr([2, 0, 0, 0, 0, index as u8])),
+        mtu_bytes: 1500,
+        up: true,
+        carrier: true,
+        peer: Some(Peer { index: IfIndex(peer), nsid: nsid.map(Nsid) }),
+        ..Link::default()
+    }
+}
+
+fn lease() -> Lease {
+    Lease {
+        path: "/var/lib/cni/networks/pods/10.0.0.2".into(),
+        network: "pods".parse().unwrap(),
+        address: "10.0.0.2".parse().unwrap(),
+        container: Some(POD.parse().unwrap()),
+        ifname: Some("eth0".parse().unwrap()),
+        content: format!("{POD}\r\neth0"),
+        since: LONG_AGO,
+        locked: false,
+    }
+}
+
+fn cache() -> CacheEntry {
+    CacheEntry {
+        path: format!("/var/lib/cni/results/pods-{POD}-eth0").into(),
+        key: model::AttachmentKey::from_file_name(&format!("pods:{POD}:eth0")),
+        netns: Some(PIN.into()),
+        pod: None,
+        addresses: vec!["10.0.0.2".parse().unwrap()],
+        host_interfaces: Vec::new(),
+        plugins: vec!["bridge".into()],
+        data_dirs: Vec::new(),
+        problem: None,
+        digest: 1,
+        since: LONG_AGO,
+    }
+}
+
+fn record() -> AttachmentRecord {
+    AttachmentRecord {
+        version: AttachmentRecord::VERSION,
+        key: model::AttachmentKey::from_file_name(&format!("pods:{POD}:eth0")).unwrap(),
+        boot_id: "boot".parse().unwrap(),
+        netns: PIN.into(),
+        ns_id: Some(NsId(42)),
+        ns_inode: Some(NsInode(4026532290)),
+        host_interface: Some("veth1".parse().unwrap()),
+        host_index: None,
+        host_mac: None,
+        bridge: None,
+        lease_dir: None,
+        addresses: vec!["10.0.0.2".parse().unwrap()],
+        masqueraded: Vec::new(),
+        pod: None,
+        created: LONG_AGO,
+        seen: Some(RecordSeen {
+            path: format!("/run/podplumb/attachments/pods:{POD}:eth0").into(),
+            locked: false,
+        }),
+    }
+}
+
+fn runtime(objects: Vec<RuntimeObject>) -> Runtime {
+    Runtime {
+        kind: RuntimeKind::Containerd,
+        endpoint: "/run/containerd/containerd.sock".into(),
+        status: RuntimeStatus::Answered { version: "1.6.20".into() },
+        objects,
+    }
+}
+
+fn object(id: &str) -> RuntimeObject {
+    RuntimeObject {
+        id: id.parse().unwrap(),
+        kind: RuntimeObjectKind::Sandbox,
+        partition: None,
+        name: None,
+        pod: None,
+        sandbox: None,
+        state: "NotReady".into(),
+        pid: None,
+        netns: None,
+        addresses: Vec::new(),
+        created: None,
+    }
+}
+
+/// A crashed pod: pinned namespace without task or socket, veth UP in a bridge, lease, cache; its runtime answers and does not
+/// know it. By the table's seventh row an orphan: each test changes one thing.
+fn crashed() -> Snapshot {
+    let mut port = veth(3, "veth1", 2, Some(0));
+    port.master = Some(IfIndex(2));
+    let bridge =
+        Link { index: IfIndex(2), name: "cni0".into(), kind: "bridge".into(), up: true, ..Link::default() };
+    let mut eth0 = veth(2, "eth0", 3, Some(1));
+    eth0.addresses = vec!["10.0.0.2/24".parse().unwrap()];
+    let host = Namespace {
+        host: true,
+        inode: Some(NsInode(4026531840)),
+        links: vec![bridge, port],
+        readable: true,
+        ..Namespace::default()
+    };
+    let pod = Namespace {
+        inode: Some(NsInode(4026532290)),
+        ns_id: Some(NsId(42)),
+        nsid: Some(Nsid(0)),
+        pins: vec![Pin { path: PIN.into(), seen_by: None, since: Some(LONG_AGO) }],
+        sockets: Some(Sockets { total: 0, tcp_orphans: 0 }),
+        housekeeping_packets: Some(3),
+        links: vec![eth0],
+        readable: true,
+        ..Namespace::default()
+    };
+    Snapshot {
+        version: Snapshot::VERSION,
+        taken_at: NOW,
+        node: Node {
+            hostname: "node".into(),
+            kernel: "6.18".into(),
+            boot_id: "boot".parse().unwrap(),
+            booted_at: Timestamp(0),
+        },
+        namespaces: vec![host, pod],
+        runtimes: vec![runtime(vec![object("somebody-else")])],
+        runtime_none: false,
+        leases: vec![lease()],
+        cache: vec![cache()],
+        configs: Vec::new(),
+        records: Vec::new(),
+        stale_files: Vec::new(),
+        masqueraded: Vec::new(),
+        nft_tables: Vec::new(),
+        routes: Vec::new(),
+        neighbours: Vec::new(),
+        fdb: Vec::new(),
+        sysctls: Default::default(),
+        conntrack: None,
+        coverage: Vec::new(),
+    }
+}
+
+/// The finding about the pod, compared with an earlier look if there is one.
+fn judged(now: &Snapshot, earlier: Option<&Snapshot>) -> Finding {
+    let mut findings = leaks(now, earlier, GRACE).findings;
+    let about_pod = |finding: &Finding| {
+        finding.container.as_ref().is_some_and(|id| id.as_str() == POD)
+            || finding.ns_inode == Some(NsInode(4026532290))
+    };
+    let at = findings.iter().position(about_pod).expect("the pod has a finding");
+    findings.swap_remove(at)
+}
+
+fn verdict(change: impl FnOnce(&mut Snapshot)) -> (Verdict, &'static str) {
+    let mut snapshot = crashed();
+    change(&mut snapshot);
+    let finding = judged(&snapshot, None);
+    assert_eq!(
+        finding.steps.is_empty(),
+        finding.ruling.verdict != Verdict::Orphan,
+        "only orphans are touched"
+    );
+    (finding.ruling.verdict, finding.ruling.because.code)
+}
+
+fn pod(snapshot: &mut Snapshot) -> &mut Namespace {
+    &mut snapshot.namespaces[1]
+}
+
+#[test]
+fn a_namespace_that_lives_only_by_a_pin_and_is_disowned_is_an_orphan() {
+    assert_eq!(verdict(|_| {}), (Verdict::Orphan, "pinned-only"));
+}
+
+#[test]
+fn what_is_left_of_a_namespace_that_is_gone_is_an_orphan() {
+    let gone = |snapshot: &mut Snapshot| {
+        snapshot.namespaces.truncate(1);
+        snapshot.namespaces[0].links.truncate(1);
+    };
+    assert_eq!(verdict(gone), (Verdict::Orphan, "namespace-gone"));
+}
+
+#[test]
+fn what_some_runtime_lists_in_whatever_state_is_in_use() {
+    assert_eq!(verdict(|s| s.runtimes[0].objects = vec![object(POD)]), (Verdict::InUse, "runtime-lists"));
+    let by_path = |s: &mut Snapshot| {
+        s.leases.clear();
+        s.cache.clear();
+        s.runtimes[0].objects[0].netns = Some(PIN.replacen("/run", "/var/run", 1).into());
+    };
+    assert_eq!(verdict(by_path), (Verdict::InUse, "runtime-lists"));
+}
+
+#[test]
+fn what_is_younger_than_the_grace_period_is_in_flight() {
+    let young = Timestamp(NOW.0 - 59_000);
+    assert_eq!(verdict(|s| s.leases[0].since = young), (Verdict::InUse, "young"));
+    assert_eq!(verdict(|s| s.cache[0].since = young), (Verdict::InUse, "young"));
+    assert_eq!(verdict(|s| pod(s).pins[0].since = Some(young)), (Verdict::InUse, "young"));
+    let clock_set_back = Timestamp(NOW.0 + 3_600_000);
+    assert_eq!(verdict(|s| s.leases[0].since = clock_set_back), (Verdict::InUse, "young"));
+}
+
+#[test]
+fn what_an_add_or_del_holds_the_lock_of_is_in_flight() {
+    assert_eq!(verdict(|s| s.leases[0].locked = true), (Verdict::InUse, "in-flight"));
+    let held = |s: &mut Snapshot| {
+        let mut record = record();
+        record.seen.as_mut().unwrap().locked = true;
+        s.records = vec![record];
+    };
+    assert_eq!(verdict(held), (Verdict::InUse, "in-flight"));
+}
+
+#[test]
+fn a_task_a_thread_a_socket_or_a_tun_holder_make_it_in_use() {
+    let task = |tid| Task { pid: 7, tid, command: "sleep".into() };
+    assert_eq!(verdict(|s| pod(s).tasks = vec![task(None)]), (Verdict::InUse, "task"));
+    assert_eq!(verdict(|s| pod(s).tasks = vec![task(Some(8))]), (Verdict::InUse, "task"));
+    let sockets =
+        |total, tcp_orphans| move |s: &mut Snapshot| pod(s).sockets = Some(Sockets { total, tcp_orphans });
+    assert_eq!(verdict(sockets(1, 0)), (Verdict::InUse, "socket"));
+    assert_eq!(verdict(sockets(2, 2)), (Verdict::Orphan, "pinned-only"), "nobody has a TCP orphan");
+    let tun = |carrier| {
+        move |s: &mut Snapshot| {
+            pod(s).links.push(Link { index: IfIndex(9), kind: "tun".into(), carrier, ..Link::default() });
+        }
+    };
+    assert_eq!(verdict(tun(true)), (Verdict::InUse, "tun"));
+    assert_eq!(verdict(tun(false)), (Verdict::Orphan, "pinned-only"));
+}
+
+#[test]
+fn a_namespace_that_sends_between_the_two_looks_is_in_use_unless_it_only_solicits_routers() {
+    let before = crashed();
+    let mut after = crashed();
+    after.namespaces[1].links[0].tx_packets = 2;
+    assert_eq!(judged(&after, Some(&before)).ruling.because.code, "counters");
+    after.namespaces[1].housekeeping_packets = Some(5);
+    assert_eq!(judged(&after, Some(&before)).ruling.verdict, Verdict::Orphan);
+    after.namespaces[1].links[0].tx_packets = 3;
+    assert_eq!(judged(&after, Some(&before)).ruling.because.code, "counters");
+}
+
+#[test]
+fn while_a_runtime_is_silent_nothing_is_an_orphan() {
+    let silent = |s: &mut Snapshot| s.runtimes[0].status = RuntimeStatus::Silent { why: "refused".into() };
+    assert_eq!(verdict(silent), (Verdict::Unknown, "runtime-silent"));
+    let second = |s: &mut Snapshot| {
+        s.runtimes.push(runtime(Vec::new()));
+        silent(s);
+    };
+    assert_eq!(
+        verdict(second),
+        (Verdict::Unknown, "runtime-silent"),
+        "one answer does not speak for the other"
+    );
+}
+
+#[test]
+fn what_could_hide_a_holder_and_was_not_read_makes_it_unknown() {
+    let gap = |source| {
+        move |s: &mut Snapshot| s.coverage = vec![Gap { source, object: "x".into(), why: "denied".into() }]
+    };
+    for source in [Source::Processes, Source::Mounts, Source::Links] {
+        assert_eq!(verdict(gap(source)), (Verdict::Unknown, "unread"), "{source}");
+    }
+    assert_eq!(verdict(gap(Source::Configs)), (Verdict::Orphan, "pinned-only"));
+    assert_eq!(verdict(|s| pod(s).readable = false), (Verdict::Unknown, "unread"));
+    assert_eq!(verdict(|s| pod(s).sockets = None), (Verdict::Unknown, "unread"), "held by something unseen");
+    let descriptor = Descriptor { task: Task { pid: 9, tid: None, command: "agent".into() }, fd: 5 };
+    assert_eq!(verdict(|s| pod(s).descriptors = vec![descriptor]), (Verdict::Unknown, "descriptor"));
+    let elsewhere = |s: &mut Snapshot| {
+        pod(s).links.clear();
+        pod(s).pins.clear();
+        pod(s).readable = false;
+        s.namespaces[0].links.truncate(1);
+    };
+    assert_eq!(
+        verdict(elsewhere),
+        (Verdict::Unknown, "unread"),
+        "it could live in a namespace that was not read"
+    );
+}
+
+#[test]
+fn what_nothing_ties_to_a_container_is_unknown_for_ever() {
+    let by_hand = |s: &mut Snapshot| {
+        s.leases.clear();
+        s.cache.clear();
+        pod(s).pins[0].path = "/run/netns/router".into();
+    };
+    assert_eq!(verdict(by_hand), (Verdict::Unknown, "untied"));
+    // In a mount namespace of its own: the work of a runtime in there, which we cannot ask.
+    let nested = |s: &mut Snapshot| {
+        s.leases.clear();
+        s.cache.clear();
+        pod(s).pins[0].seen_by = Some(Task { pid: 9, tid: None, command: "kind".into() });
+    };
+    assert_eq!(verdict(nested), (Verdict::Unknown, "untied"));
+    let stamped = |s: &mut Snapshot| {
+        by_hand(s);
+        s.namespaces[0].links[1].alias = Some(format!("podplumb:pods:{POD}:eth0"));
+    };
+    assert_eq!(verdict(stamped), (Verdict::Orphan, "pinned-only"), "a stamp ties");
+}
+
+#[test]
+fn an_empty_lease_does_not_say_whose_it_is() {
+    let mut snapshot = crashed();
+    snapshot.leases[0].container = None;
+    snapshot.leases[0].content.clear();
+    snapshot.cache.clear();
+    let findings = leaks(&snapshot, None, GRACE).findings;
+    let lease =
+        findings.iter().find(|finding| finding.label == "lease 10.0.0.2").expect("a finding of its own");
+    assert_eq!((lease.ruling.verdict, lease.ruling.because.code), (Verdict::Unknown, "untied"));
+}
+
+#[test]
+fn without_any_runtime_nothing_is_an_orphan_unless_the_user_says_so() {
+    assert_eq!(verdict(|s| s.runtimes.clear()), (Verdict::Unknown, "no-runtime"));
+    let none = |s: &mut Snapshot| {
+        s.runtimes.clear();
+        s.runtime_none = true;
+    };
+    assert_eq!(verdict(none), (Verdict::Orphan, "pinned-only"));
+}
+
+#[test]
+fn operstate_master_and_name_prove_nothing() {
+    let down = |s: &mut Snapshot| {
+        s.namespaces[0].links[1].up = false;
+        s.namespaces[0].links[1].master = None;
+        pod(s).tasks = vec![Task { pid: 7, tid: None, command: "sleep".into() }];
+    };
+    assert_eq!(verdict(down), (Verdict::InUse, "task"));
+}
+
+#[test]
+fn a_lease_of_a_virtual_machine_that_answers_is_in_use() {
+    let lone = |state| {
+        move |s: &mut Snapshot| {
+            s.cache.clear();
+            s.namespaces.truncate(1);
+            s.namespaces[0].links.truncate(1);
+            s.neighbours = vec![Neighbour {
+                address: "10.0.0.2".parse().unwrap(),
+                mac: None,
+                device: IfIndex(2),
+                state,
+            }];
+        }
+    };
+    assert_eq!(verdict(lone(0x02)), (Verdict::InUse, "neighbour"));
+    assert_eq!(verdict(lone(0x04)), (Verdict::Orphan, "namespace-gone"), "STALE is from before");
+}
+
+#[test]
+fn a_namespace_that_took_the_path_of_a_dead_one_is_not_it() {
+    // The record says namespace 42; at its path there is 43 now, which a new pod lives in.
+    let reused = |s: &mut Snapshot| {
+        s.records = vec![record()];
+        pod(s).ns_id = Some(NsId(43));
+        pod(s).links[0].addresses.clear();
+        pod(s).tasks = vec![Task { pid: 7, tid: None, command: "new".into() }];
+    };
+    let mut snapshot = crashed();
+    reused(&mut snapshot);
+    let findings = leaks(&snapshot, None, GRACE).findings;
+    let old = findings.iter().find(|finding| finding.container.is_some()).unwrap();
+    assert_eq!((old.ruling.verdict, old.ruling.because.code), (Verdict::Orphan, "namespace-gone"));
+    assert!(
+        !old.steps
+            .iter()
+            .any(|step| matches!(step.operation, Operation::Unpin { .. } | Operation::RemoveLink(_)))
+    );
+    let new = findings.iter().find(|finding| finding.ns_id == Some(NsId(43))).unwrap();
+    assert_eq!(new.ruling.verdict, Verdict::InUse);
+}
+
+#[test]
+fn a_plan_keeps_only_what_two_looks_agree_on() {
+    let confirm = |change: fn(&mut Snapshot)| {
+        let (before, mut after) = (crashed(), crashed());
+        change(&mut after);
+        let (first, second) = (leaks(&before, None, GRACE), leaks(&after, Some(&before), GRACE));
+        Plan::confirmed((&before, &first), (&after, &second))
+    };
+    let same = confirm(|_| {});
+    assert_eq!((same.plan.steps.len(), same.dropped.len()), (7, 0));
+    let kinds: Vec<String> = same.plan.steps.iter().map(|step| step.operation.to_string()).collect();
+    let at = |word: &str| kinds.iter().position(|kind| kind.starts_with(word)).unwrap();
+    assert!(at("copy lease") < at("call CNI DEL") && at("call CNI DEL") < at("delete veth1"));
+    assert!(at("delete veth1") < at("unmount") && at("release lease") < at("remove cache"));
+    for change in [
+        (|s: &mut Snapshot| pod(s).ns_id = Some(NsId(43))) as fn(&mut Snapshot),
+        |s| s.leases[0].content = "other\r\neth0".into(),
+        |s| s.namespaces[0].links[1].mac = Some(MacAddr([9; 6])),
+        |s| s.namespaces[0].links[1].index = IfIndex(77),
+        |s| s.cache[0].digest = 2,
+        |s| s.node.boot_id = "another".parse().unwrap(),
+        |s| s.runtimes[0].objects = vec![object(POD)],
+        |s| pod(s).links[0].tx_packets = 1,
+    ] {
+        let changed = confirm(change);
+        assert!(changed.plan.is_empty() && changed.dropped.len() == 1, "{changed:?}");
+    }
+}
