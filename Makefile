@@ -19,7 +19,7 @@ test: plugin
 
 bench: build
 	@xtask/install test
-	cargo run --release -p podplumb-benches
+	PODPLUMB_BIN_DIR=$(abspath $(TARGET))/demo cargo run --release -p podplumb-benches
 
 build: plugin
 	cargo build --release -p podplumb

@@ -14,4 +14,4 @@ pub use docker::{Container, Docker};
 pub use plugin::{Answer, Plugin};
 pub use podplumb::{Finding, Podplumb};
 pub use process::{Daemon, kill, output, parent, run, wait_until};
-pub use world::{Plugins, World, require};
+pub use world::{Plugins, World, binaries, require};

@@ -129,10 +129,13 @@ fn mount_tmpfs(path: &Path) {
         .unwrap_or_else(|errno| panic!("tmpfs on {}: {errno}", path.display()));
 }
 
-/// The directory with `podplumb` and `podplumb-cni`, built once for all tests of this process.
-pub(crate) fn binaries() -> &'static Path {
+/// The directory with `podplumb` and `podplumb-cni`: that of `PODPLUMB_BIN_DIR`, or built once for all tests of this process.
+pub fn binaries() -> &'static Path {
     static BINARIES: OnceLock<PathBuf> = OnceLock::new();
     BINARIES.get_or_init(|| {
+        if let Some(directory) = std::env::var_os("PODPLUMB_BIN_DIR") {
+            return directory.into();
+        }
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
         run(cargo, &["build", "--quiet", "--locked", "-p", "podplumb", "-p", "podplumb-cni"]);
         let own = std::env::current_exe().expect("a test has a path");

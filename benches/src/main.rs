@@ -1,0 +1,20 @@
+//! podplumb and its peers, side by side in one run, interleaved, in a world of its own. Prints medians and ratios.
+//!
+//! `make bench`, or with the release binaries in `$PODPLUMB_BIN_DIR`: `cargo run --release -p podplumb-benches [plugins|node]`
+#![allow(clippy::disallowed_methods, reason = "benchmarks run programs")]
+
+mod node;
+mod plugins;
+mod world;
+
+fn main() {
+    let only = std::env::args().nth(1);
+    let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
+    let world = world::enter();
+    if wanted("plugins") {
+        plugins::run(&world);
+    }
+    if wanted("node") {
+        node::run(&world);
+    }
+}
