@@ -14,7 +14,7 @@ fi
 # --- a world of its own -------------------------------------------------------------------------------------------------
 mount -t tmpfs podplumb-demo /run
 # Below an overlay, directories can be made that the machine does not have, and it will never have them.
-for parent in /var/lib /etc; do
+for parent in /var/lib /etc /opt; do
     mkdir -p "/run/overlay$parent/upper" "/run/overlay$parent/work"
     mount -t overlay podplumb-demo \
         -o "lowerdir=$parent,upperdir=/run/overlay$parent/upper,workdir=/run/overlay$parent/work" "$parent"
@@ -23,9 +23,10 @@ for directory in /var/lib/cni /var/lib/podplumb /etc/cni; do
     mkdir -p "$directory"
     mount -t tmpfs podplumb-demo "$directory"
 done
-mkdir -p /run/netns /etc/cni/net.d /var/lib/cni/results /run/demo
+mkdir -p /run/netns /etc/cni/net.d /var/lib/cni/results /run/demo /opt/cni/bin
+mount --bind "$bin" /opt/cni/bin
 ip link set lo up
-export PATH="$bin:$PATH"
+export PATH="/opt/cni/bin:$PATH"
 pids=()
 trap 'for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done' EXIT
 
@@ -52,7 +53,7 @@ start_pod() {
     local name=$1 id=$2 uuid=$3 pin="/run/netns/cni-$3" args result pid
     ip netns add "cni-$uuid"
     args="IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=$name"
-    result=$(CNI_COMMAND=ADD CNI_CONTAINERID=$id CNI_NETNS=$pin CNI_IFNAME=eth0 CNI_ARGS=$args CNI_PATH=$bin \
+    result=$(CNI_COMMAND=ADD CNI_CONTAINERID=$id CNI_NETNS=$pin CNI_IFNAME=eth0 CNI_ARGS=$args CNI_PATH=/opt/cni/bin \
         podplumb-cni <<< "$plugin")
     printf '{"kind":"cniCacheV1","containerId":"%s","config":"%s","ifName":"eth0","networkName":"pods","netns":"%s","cniArgs":[["IgnoreUnknown","1"],["K8S_POD_NAMESPACE","shop"],["K8S_POD_NAME","%s"]],"result":%s}' \
         "$id" "$(base64 -w0 /etc/cni/net.d/10-pods.conflist)" "$pin" "$name" "$result" \
@@ -91,14 +92,14 @@ for name in web cart; do
 done
 sleep 2
 
-say "Their veths are still UP and in the bridge. leaks tells them from the live one."
+say "Their veths stay UP and in the bridge. leaks tells them from the live one."
 run podplumb leaks --runtime none --grace 2s
 
 say "What reclaim would do."
-run podplumb reclaim --runtime none --grace 2s --cni-bin-dir "$bin"
+run podplumb reclaim --runtime none --grace 2s
 
 say "Do it. Everything is looked at twice, and written down before it is done."
-run podplumb reclaim --runtime none --grace 2s --cni-bin-dir "$bin" --apply
+run podplumb reclaim --runtime none --grace 2s --apply
 
 say "Nothing is left, and the third pod never noticed."
 run podplumb leaks --runtime none --grace 2s

@@ -115,6 +115,9 @@ pub(crate) fn run(world: &World) {
         row(&existing.to_string(), "ADD", &reference.add, &ours.add, floor.times.median_ms());
         row("", "DEL", &reference.del, &ours.del, f64::NAN);
         floor.end();
+        for subject in [&reference, &ours] {
+            let _ = std::fs::remove_dir_all(format!("/var/lib/cni/networks/{}", subject.name));
+        }
     }
 }
 

@@ -86,10 +86,9 @@ fn apply(options: &ReclaimOptions, plan: &Plan) -> anyhow::Result<Ended> {
     let failed = applied.iter().filter(|applied| matches!(applied.outcome, Outcome::Failed { .. })).count();
     if is_text {
         let run = applied.first().and_then(|applied| applied.id.split('.').next()).unwrap_or_default();
-        print(&format!(
-            "\n{} operations, {failed} failed; `podplumb undo {run}` puts leases and cache back\n",
-            applied.len()
-        ))?;
+        let count = applied.len();
+        print(&format!("\n{count} operations, {failed} failed; to put leases and cache entries back:\n"))?;
+        print(&format!("  podplumb undo {run}\n"))?;
     } else {
         print_json(&applied)?;
     }
