@@ -169,6 +169,32 @@ fn while_containerd_is_stopped_everything_of_its_is_unknown() {
 }
 
 #[test]
+fn a_runtime_that_listens_elsewhere_is_found_by_its_process() {
+    if !require(&NEEDS) {
+        return;
+    }
+    let world = World::enter();
+    let mut containerd = Containerd::start(&world, Plugins::Podplumb, "10.66.0.0/24");
+    let web = containerd.run_sandbox("web");
+    containerd.crash_sandbox(&web);
+    // The usual path leads nowhere any more, as where an administrator moved the socket.
+    std::fs::create_dir("/run/moved").unwrap();
+    std::fs::rename("/run/containerd/containerd.sock", "/run/moved/containerd.sock").unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let podplumb = Podplumb::default();
+    let finding = podplumb.finding_of(&web.id, GRACE);
+    assert_eq!(
+        (finding.verdict(), finding.because()),
+        ("unknown", "runtime-silent"),
+        "it listens, but not there"
+    );
+    let told = Podplumb::with(&["--cri", "/run/moved/containerd.sock"]).finding_of(&web.id, GRACE);
+    assert_eq!((told.verdict(), told.because()), ("in-use", "runtime-lists"));
+    std::fs::rename("/run/moved/containerd.sock", "/run/containerd/containerd.sock").unwrap();
+    containerd.remove_sandbox(&web);
+}
+
+#[test]
 fn containerd_runs_pods_with_our_plugins_and_nothing_is_left() {
     if !require(&NEEDS) {
         return;

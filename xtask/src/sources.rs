@@ -26,7 +26,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<Vec<String>> {
 fn complain(name: &str, text: &str) -> Vec<String> {
     let mut complaints = Vec::new();
     let lines = text.lines().count();
-    let limit = if name.ends_with("/main.rs") { LONGEST_MAIN_LINES } else { LONGEST_FILE_LINES };
+    let limit = if name.ends_with("src/main.rs") { LONGEST_MAIN_LINES } else { LONGEST_FILE_LINES };
     if lines > limit {
         complaints.push(format!("{lines} lines, more than {limit}"));
     }

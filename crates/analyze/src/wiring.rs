@@ -159,6 +159,7 @@ pub fn wirings(snapshot: &Snapshot) -> Vec<Wiring<'_>> {
     join.runtimes();
     join.cache_and_records();
     join.leases();
+    join.prefixed();
     join.host_links();
     join.by_address();
     join.finish()
@@ -291,6 +292,15 @@ impl<'a> Join<'a> {
         }
     }
 
+    /// All containers that somebody named so far.
+    fn containers(&self) -> HashMap<String, &'a ContainerId> {
+        let containers = self.nodes.iter().filter_map(|node| match node {
+            Node::Container(id) => Some((id.as_str().to_owned(), *id)),
+            _ => None,
+        });
+        containers.collect()
+    }
+
     fn leases(&mut self) {
         for (at, lease) in self.snapshot.leases.iter().enumerate() {
             match &lease.container {
@@ -300,16 +310,20 @@ impl<'a> Join<'a> {
         }
     }
 
+    /// nerdctl calls CNI with `<containerd namespace>-<container id>`: such a name is the container's.
+    fn prefixed(&mut self) {
+        let named = self.containers();
+        for (_, object) in self.snapshot.runtime_objects() {
+            let Some(partition) = &object.partition else { continue };
+            if let Some(other) = named.get(&format!("{partition}-{}", object.id)) {
+                self.tie(Node::Container(&object.id), Node::Container(other));
+            }
+        }
+    }
+
     fn host_links(&mut self) {
         let Some(host) = self.snapshot.host() else { return };
-        let known: HashMap<String, &'a ContainerId> = self
-            .nodes
-            .iter()
-            .filter_map(|node| match node {
-                Node::Container(id) => Some((id.as_str().to_owned(), *id)),
-                _ => None,
-            })
-            .collect();
+        let known = self.containers();
         for link in host.links.iter().filter(|link| link.kind == "veth") {
             let Some(peer) = link.peer else { continue };
             let place = match peer.nsid {

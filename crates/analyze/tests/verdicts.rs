@@ -213,6 +213,20 @@ fn what_some_runtime_lists_in_whatever_state_is_in_use() {
         s.runtimes[0].objects[0].netns = Some(PIN.replacen("/run", "/var/run", 1).into());
     };
     assert_eq!(verdict(by_path), (Verdict::InUse, "runtime-lists"));
+    // nerdctl gives CNI its containerd namespace and the id in one.
+    let by_prefixed_id = |s: &mut Snapshot| {
+        let (namespace, id) = ("default", "somebody-else");
+        s.runtimes[0].objects[0].partition = Some(namespace.into());
+        s.leases[0].container = Some(format!("{namespace}-{id}").parse().unwrap());
+        s.cache.clear();
+        s.namespaces.truncate(1);
+        s.namespaces[0].links.truncate(1);
+    };
+    let mut snapshot = crashed();
+    by_prefixed_id(&mut snapshot);
+    assert!(
+        leaks(&snapshot, None, GRACE).findings.iter().all(|finding| finding.ruling.verdict == Verdict::InUse)
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod containerd;
 mod cri;
+mod discovery;
 mod docker;
 pub mod grpc;
 mod traces;
@@ -64,14 +65,15 @@ pub fn observe(sources: &RuntimeSources) -> Result<Vec<Runtime>, Contradiction> 
     Ok(runtimes)
 }
 
-/// The sockets to ask: those that the user named, whether they exist or not, and those that exist in the usual places.
+/// The sockets to ask: those that the user named, whether they exist or not, those that exist in the usual places, and those on
+/// which a runtime's process listens.
 fn targets(sources: &RuntimeSources) -> Vec<(RuntimeKind, PathBuf)> {
     let named = sources.cri.iter().map(|path| (cri_kind(path), path.clone()));
     let named = named.chain(sources.docker.iter().map(|path| (RuntimeKind::Docker, path.clone())));
     let usual =
         PLACES.iter().map(|(kind, path)| (*kind, PathBuf::from(path))).filter(|(_, path)| path.exists());
     let mut targets: Vec<(RuntimeKind, PathBuf)> = Vec::new();
-    for (kind, path) in named.chain(usual) {
+    for (kind, path) in named.chain(usual).chain(discovery::sockets()) {
         let same =
             |other: &Path| other.canonicalize().ok().filter(|a| path.canonicalize().ok().as_ref() == Some(a));
         if !targets.iter().any(|(_, other)| *other == path || same(other).is_some()) {
