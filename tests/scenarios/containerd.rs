@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use podplumb_tests::{Containerd, Plugins, Podplumb, Sandbox, World, output, require, run};
+use podplumb_tests::{Containerd, Docker, Plugins, Podplumb, Sandbox, World, output, require, run};
 
 const NEEDS: [&str; 6] = ["containerd", "ctr", "runc", "busybox", "ip", "ping"];
 const GRACE: &str = "2s";
@@ -166,6 +166,25 @@ fn while_containerd_is_stopped_everything_of_its_is_unknown() {
     assert_eq!(podplumb.finding_of(&alive.id, GRACE).verdict(), "in-use", "its process lives");
     assert_eq!(podplumb.expect(0, &["reclaim", "--apply", "--grace", GRACE]), "nothing to reclaim\n");
     assert!(Path::new(&dead.netns).exists());
+}
+
+#[test]
+fn the_containerd_of_docker_does_not_answer_for_one_that_is_stopped() {
+    if !(require(&NEEDS) && require(&["dockerd", "docker", "iptables"])) {
+        return;
+    }
+    let world = World::enter();
+    let mut containerd = Containerd::start(&world, Plugins::Podplumb, "10.66.0.0/24");
+    let web = containerd.run_sandbox("web");
+    containerd.crash_sandbox(&web);
+    containerd.stop();
+    let _ = std::fs::remove_file("/run/containerd/containerd.sock");
+    // Without a containerd to use, dockerd starts one of its own.
+    let _docker = Docker::start(&world);
+    assert!(Path::new("/run/docker/containerd/containerd.sock").exists());
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let finding = Podplumb::default().finding_of(&web.id, GRACE);
+    assert_eq!((finding.verdict(), finding.because()), ("unknown", "runtime-silent"));
 }
 
 #[test]
