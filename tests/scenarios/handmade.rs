@@ -134,3 +134,31 @@ fn what_reclaim_unpins_it_also_removes_from_the_directory_and_stale_files_go_too
     assert!(!Path::new(stale).exists() && !Path::new(&format!("/run/netns/{POD}")).exists());
     assert!(Path::new(foreign).exists() && Path::new(full).exists(), "what no runtime made stays");
 }
+
+#[test]
+fn many_links_go_together_and_those_of_others_stay() {
+    if !require(&NEEDS) {
+        return;
+    }
+    let _world = World::enter();
+    run("ip", &["link", "add", "cni0", "type", "bridge"]);
+    for n in 0..20 {
+        let (pod, port) = (format!("cni-0a6e12c4-55d1-4c0b-9a53-7f1b2c3d4e{n:02}"), format!("veth{n}"));
+        run("ip", &["netns", "add", &pod]);
+        run(
+            "ip",
+            &["link", "add", &port, "master", "cni0", "type", "veth", "peer", "name", "eth0", "netns", &pod],
+        );
+        run("ip", &["link", "set", &port, "up", "group", "7"]);
+    }
+    run("ip", &["netns", "add", "router"]);
+    run("ip", &["link", "add", "mine", "type", "veth", "peer", "name", "eth0", "netns", "router"]);
+    run("ip", &["link", "set", "mine", "group", "7"]);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let podplumb = Podplumb::with(&["--runtime", "none"]);
+    podplumb.expect(0, &["reclaim", "--apply", "--grace", "1s"]);
+    let links = run("ip", &["-o", "link", "show", "type", "veth"]);
+    assert_eq!(links.lines().count(), 1, "{links}");
+    assert!(links.contains("mine@") && links.contains("group 7"), "{links}");
+    assert!(podplumb.orphans("1s").is_empty());
+}

@@ -113,6 +113,10 @@ impl Containerd {
         let archive = image::archive(&world.path().join("image"));
         rig.ctr(&["images", "import", "--no-unpack", &archive.display().to_string()]);
         rig.wait_for_cri();
+        // CRI learns of an image by an event of its own.
+        wait_until("CRI knows the image", || {
+            rig.ctr(&["images", "ls"]).contains("io.cri-containerd.image=managed")
+        });
         rig
     }
 

@@ -110,6 +110,19 @@ impl World {
     }
 }
 
+/// Mounts that daemons left below the world's directory would keep it from being removed.
+impl Drop for World {
+    fn drop(&mut self) {
+        let table = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
+        let points = table.lines().filter_map(|line| line.split(' ').nth(4));
+        let mut below: Vec<&str> = points.filter(|point| Path::new(point).starts_with(self.path())).collect();
+        below.sort_by_key(|point| std::cmp::Reverse(point.len()));
+        for point in below {
+            let _ = rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH);
+        }
+    }
+}
+
 /// Mounts an overlay over a directory, so that what is made in it is not made on the machine.
 fn overlay_empty(directory: &Path, scratch: &Path) {
     let name = directory.display().to_string().replace('/', "_");

@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use model::{ContainerId, IfName, NetworkName, Timestamp};
 use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags};
@@ -98,6 +99,23 @@ impl Store {
     /// Opens the directory of a network that exists, and waits for its lock.
     pub fn open(data_dir: &Path, network: &NetworkName) -> Result<Self, StoreError> {
         Self::at(data_dir.join(network.as_str()))?.locked()
+    }
+
+    /// Opens the directory that a lease is in, and waits for its lock, but not for ever: whoever is not an ADD or DEL had better
+    /// leave a directory alone in which one hangs.
+    pub fn within(path: &Path, patience: Duration) -> Result<Self, StoreError> {
+        let store = Self::at(path.to_owned())?;
+        let lock = store.lock_file().map_err(|errno| store.fail("lock", "lock", errno))?;
+        let start = Instant::now();
+        loop {
+            match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self { _lock: Some(lock), ..store }),
+                Err(Errno::WOULDBLOCK | Errno::INTR) if start.elapsed() < patience => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(errno) => return Err(store.fail("lock", "lock", errno)),
+            }
+        }
     }
 
     /// Opens a directory to look only, without its lock.
@@ -261,6 +279,30 @@ impl Store {
             released += 1;
         }
         Ok(released)
+    }
+
+    /// Removes the lease if it has exactly this content; says whether it had.
+    pub fn remove(&self, address: IpAddr, content: &str) -> Result<bool, StoreError> {
+        match self.lease(address)? {
+            Some(lease) if lease.content == content => self.unlink(address).map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
+    /// Writes a lease with this content; says whether the address was free.
+    pub fn put(&self, address: IpAddr, content: &[u8]) -> Result<bool, StoreError> {
+        let name = address.to_string();
+        let linked = UnnamedFile::new(self.directory.as_fd(), content).and_then(|file| file.link(&name));
+        match linked {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(errno) => Err(self.fail("write lease", &name, errno)),
+        }
+    }
+
+    /// Waits until what was changed is on disk.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        rustix::fs::fsync(&self.directory).map_err(|errno| self.fail("sync", "", errno))
     }
 
     fn unlink(&self, address: IpAddr) -> Result<(), StoreError> {

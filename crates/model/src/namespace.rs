@@ -73,12 +73,12 @@ impl Namespace {
         self.pins.iter().any(|pin| run_path(&pin.path) == run_path(path))
     }
 
-    /// What to call it where there is room for one name only.
+    /// What to call it where there is room for one name only. A pin in another mount namespace is a path of that, not of here.
     pub fn label(&self) -> String {
         if self.host {
             return "host".into();
         }
-        match (self.pins.first(), self.inode, self.nsid) {
+        match (self.own_pins().next(), self.inode, self.nsid) {
             (Some(pin), _, _) => pin.path.display().to_string(),
             (None, Some(inode), _) => format!("net:[{inode}]"),
             (None, None, Some(nsid)) => format!("nsid {nsid}"),

@@ -21,8 +21,8 @@ use crate::processes::Processes;
 const SPLIT_ABOVE: usize = 32;
 
 /// A grace period takes up to 30 ms.
-const RECOUNTS: u32 = 3;
-const BETWEEN_COUNTS: Duration = Duration::from_millis(25);
+const SETTLING_LOOKS: u32 = 3;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(25);
 
 /// All namespaces, the host's first. Also says which numbers the host gave to namespaces that nobody visible holds.
 pub(crate) fn observe(
@@ -53,7 +53,7 @@ pub(crate) fn observe(
         worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
     gaps.extend(second_gaps);
-    recount(&mut others);
+    settle(&mut others);
 
     let mut all = vec![host];
     all.append(&mut others);
@@ -99,26 +99,43 @@ fn read_all(namespaces: &mut [Namespace]) -> Vec<Gap> {
     gaps
 }
 
-/// Looks again, a little later, at namespaces without a task in which there seemed to be a socket.
+/// Looks again, a little later, at namespaces in which no process lives, but that a descriptor, a single thread or a socket seemed
+/// to hold.
 ///
-/// The kernel frees a closed socket only after an RCU grace period, and the last one that somebody closed in such a namespace may
-/// have been our own: the previous observation's. What lasts is somebody's.
-fn recount(namespaces: &mut [Namespace]) {
-    for _ in 0..RECOUNTS {
-        let is_held =
-            |namespace: &&mut Namespace| namespace.sockets.is_some_and(|sockets| sockets.held() > 0);
-        let held: Vec<&mut Namespace> = namespaces.iter_mut().filter(is_held).collect();
-        if held.is_empty() {
+/// Such holders may be passing: another podplumb that looks at the same moment, or our own previous observation, whose sockets
+/// the kernel frees only after an RCU grace period. What lasts is somebody's.
+fn settle(namespaces: &mut [Namespace]) {
+    for _ in 0..SETTLING_LOOKS {
+        let mut doubtful: Vec<&mut Namespace> =
+            namespaces.iter_mut().filter(|namespace| is_doubtful(namespace)).collect();
+        if doubtful.is_empty() {
             return;
         }
-        std::thread::sleep(BETWEEN_COUNTS);
-        for namespace in held {
+        std::thread::sleep(BETWEEN_LOOKS);
+        for namespace in &mut doubtful {
+            let inode = namespace.inode;
+            let still_there =
+                |path: PathBuf| crate::processes::namespace_at(&path).is_some_and(|at| Some(at) == inode);
+            namespace.descriptors.retain(|d| still_there(format!("/proc/{}/fd/{}", d.task.pid, d.fd).into()));
+            namespace.tasks.retain(|task| still_there(task.netns_path()));
+            if namespace.has_tasks() {
+                continue;
+            }
             let again = open(namespace).map(|netns| netns.run(crate::sockets::count));
             if let Ok(Ok(Ok(sockets))) = again {
                 namespace.sockets = Some(sockets);
             }
         }
     }
+}
+
+fn has_process(namespace: &Namespace) -> bool {
+    namespace.tasks.iter().any(|task| task.tid.is_none())
+}
+
+fn is_doubtful(namespace: &Namespace) -> bool {
+    let has_socket = namespace.sockets.is_some_and(|sockets| sockets.held() > 0);
+    !has_process(namespace) && (has_socket || namespace.has_tasks() || !namespace.descriptors.is_empty())
 }
 
 /// Fills in identity, links and, where no task is, sockets.
@@ -130,7 +147,8 @@ fn read(socket: &mut Socket, namespace: &mut Namespace) -> Result<(), String> {
         Some(nsid) => contents(socket, Some(nsid)).ok(),
         None => None,
     };
-    let count = !namespace.has_tasks();
+    // A single thread in it may be passing (see `settle`): only a process makes it unnecessary to look inside.
+    let count = !has_process(namespace);
     match from_outside {
         Some(links) if !count => namespace.links = links,
         seen => {

@@ -169,6 +169,11 @@ pub(crate) fn net_inode(text: &str) -> Option<NsInode> {
     text.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok().map(NsInode)
 }
 
+/// The network namespace that a link of procfs leads to.
+pub(crate) fn namespace_at(path: &Path) -> Option<NsInode> {
+    net_inode(std::fs::read_link(path).ok()?.to_str()?)
+}
+
 fn namespace_link(path: &str) -> io::Result<NsInode> {
     let target = std::fs::read_link(path)?;
     let inode = target.to_str().and_then(net_inode);

@@ -8,9 +8,10 @@ use model::attachment::digest;
 use serde::Serialize;
 
 use crate::Error;
-use crate::files::{self, LeaseLock};
+use crate::files;
 use crate::journal::{Event, Journal, Outcome, Store};
 use crate::kernel;
+use crate::leases;
 
 /// An operation and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -93,10 +94,13 @@ impl Run<'_> {
     fn one(&mut self, operation: &Operation, id: &str) -> Outcome {
         match operation {
             Operation::SaveLease { path, content } => {
-                self.save(path, id, |found| found == content.as_bytes(), LeaseLock::of(path).map(Some))
+                let outcome = leases::save(path, content, &self.journal.store().quarantine(id));
+                self.note(path, outcome)
             }
             Operation::SaveCache { path, digest: wanted } => {
-                self.save(path, id, |found| digest(found) == *wanted, Ok(None))
+                let quarantine = self.journal.store().quarantine(id);
+                let outcome = files::save(path, &quarantine, |found| digest(found) == *wanted);
+                self.note(path, outcome)
             }
             Operation::ReplayDel { cache, digest: wanted, key, netns, plugins } => {
                 self.replay(cache, *wanted, key, netns.as_deref(), plugins)
@@ -105,13 +109,11 @@ impl Run<'_> {
                 kernel::remove_links(&[link]).pop().expect("one outcome for one link")
             }
             Operation::Unpin { path, inode, ns_id } => kernel::unpin(path, *inode, *ns_id),
-            Operation::RemoveLease { path, content } => match LeaseLock::of(path) {
-                Ok(_lock) => self.remove(path, |found| found == content.as_bytes()),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Outcome::AlreadyGone,
-                Err(error) => failed(path, error),
-            },
+            Operation::RemoveLease { path, content } => {
+                self.with_copy(path, || leases::release(path, content))
+            }
             Operation::RemoveCache { path, digest: wanted } => {
-                self.remove(path, |found| digest(found) == *wanted)
+                self.with_copy(path, || files::remove(path, |found| digest(found) == *wanted))
             }
             Operation::RemoveMasquerade { address } => match nft::masquerade::remove(&[*address]) {
                 Ok(()) => Outcome::Done,
@@ -125,19 +127,7 @@ impl Run<'_> {
         }
     }
 
-    fn save(
-        &mut self,
-        path: &Path,
-        id: &str,
-        is_expected: impl Fn(&[u8]) -> bool,
-        lock: std::io::Result<Option<LeaseLock>>,
-    ) -> Outcome {
-        let _lock = match lock {
-            Ok(lock) => lock,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Outcome::AlreadyGone,
-            Err(error) => return failed(path, error),
-        };
-        let outcome = files::save(path, &self.journal.store().quarantine(id), is_expected);
+    fn note(&mut self, path: &Path, outcome: Outcome) -> Outcome {
         if outcome == Outcome::Done {
             self.saved.insert(path.to_owned());
         }
@@ -145,13 +135,11 @@ impl Run<'_> {
     }
 
     /// Removes only what this run has saved: without a copy there is no way back.
-    fn remove(&self, path: &Path, is_expected: impl Fn(&[u8]) -> bool) -> Outcome {
-        match files::read(path) {
-            Ok(None) => Outcome::AlreadyGone,
-            _ if !self.saved.contains(path) => {
-                Outcome::Failed { why: "there is no copy of it in the quarantine".to_owned() }
-            }
-            _ => files::remove(path, is_expected),
+    fn with_copy(&self, path: &Path, remove: impl FnOnce() -> Outcome) -> Outcome {
+        match path.symlink_metadata() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Outcome::AlreadyGone,
+            _ if self.saved.contains(path) => remove(),
+            _ => Outcome::Failed { why: "there is no copy of it in the quarantine".to_owned() },
         }
     }
 

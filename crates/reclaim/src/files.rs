@@ -1,4 +1,4 @@
-//! Leases and cache entries: copied to the quarantine, removed, put back.
+//! Cache entries and the quarantine: files that are copied, removed and put back.
 //!
 //! All paths come from disk, so no symlink is followed and nothing but a regular file is read. A file's content is compared
 //! with the plan's each time it is touched.
@@ -6,16 +6,13 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 
 use crate::journal::Outcome;
 
-/// Leases are tens of bytes, cache entries a few kilobytes. What is larger is neither.
+/// Cache entries are a few kilobytes.
 const LARGEST_BYTES: u64 = 1 << 20;
-/// How long an ADD or DEL may hold a network's lock before we leave its leases alone.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Reads a regular file without following a symlink; `None` when it does not exist.
 pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
@@ -35,35 +32,6 @@ pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(content))
 }
 
-/// The lock of the directory that a lease is in, held until dropped. The same file and the same call as host-local's
-/// (plugins/ipam/host-local/backend/disk/lock.go).
-#[derive(Debug)]
-pub struct LeaseLock(#[expect(dead_code, reason = "closing it releases the lock")] File);
-
-impl LeaseLock {
-    /// Waits a few seconds for the lock.
-    pub fn of(lease: &Path) -> io::Result<Self> {
-        let directory = lease.parent().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::RWXU | Mode::RGRP | Mode::XGRP;
-        let file = File::from(rustix::fs::open(directory.join("lock"), flags, mode)?);
-        let start = Instant::now();
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(Self(file)),
-                Err(std::fs::TryLockError::Error(error)) => return Err(error),
-                Err(std::fs::TryLockError::WouldBlock) if start.elapsed() > LOCK_PATIENCE => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::WouldBlock,
-                        "an ADD or DEL holds the network's lock",
-                    ));
-                }
-                Err(std::fs::TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(20)),
-            }
-        }
-    }
-}
-
 /// Copies a file to the quarantine, if `is_expected` says that it is the plan's.
 pub fn save(path: &Path, quarantine: &Path, is_expected: impl Fn(&[u8]) -> bool) -> Outcome {
     outcome(path, || {
@@ -71,11 +39,16 @@ pub fn save(path: &Path, quarantine: &Path, is_expected: impl Fn(&[u8]) -> bool)
         if !is_expected(&content) {
             return Ok(Outcome::Changed { why: format!("{} has another content by now", path.display()) });
         }
-        let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        std::fs::create_dir_all(quarantine)?;
-        write_new(&quarantine.join(name), &content)?;
+        keep(path, quarantine, &content)?;
         Ok(Outcome::Done)
     })
+}
+
+/// Writes a copy of `path`'s content into the quarantine.
+pub fn keep(path: &Path, quarantine: &Path, content: &[u8]) -> io::Result<()> {
+    let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    std::fs::create_dir_all(quarantine)?;
+    write_new(&quarantine.join(name), content)
 }
 
 /// Removes a file, if `is_expected` says that it is the plan's.
@@ -126,23 +99,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_symlink_in_place_of_a_lease_is_not_followed() {
+    fn a_symlink_in_place_of_a_cache_entry_is_not_followed() {
         let dir = tempfile::tempdir().unwrap();
-        let (target, lease) = (dir.path().join("precious"), dir.path().join("10.0.0.2"));
-        std::fs::write(&target, "cid\r\neth0").unwrap();
-        std::os::unix::fs::symlink(&target, &lease).unwrap();
-        assert!(matches!(remove(&lease, |_| true), Outcome::Failed { .. }));
-        assert!(target.exists() && lease.is_symlink());
-    }
-
-    #[test]
-    fn a_lease_that_was_given_to_another_container_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let lease = dir.path().join("10.0.0.2");
-        std::fs::write(&lease, "other\r\neth0").unwrap();
-        let outcome = remove(&lease, |content| content == b"mine\r\neth0");
-        assert!(matches!(outcome, Outcome::Changed { .. }), "{outcome:?}");
-        assert!(lease.exists());
+        let (target, entry) = (dir.path().join("precious"), dir.path().join("pods-a-eth0"));
+        std::fs::write(&target, "{}").unwrap();
+        std::os::unix::fs::symlink(&target, &entry).unwrap();
+        assert!(matches!(remove(&entry, |_| true), Outcome::Failed { .. }));
+        assert!(target.exists() && entry.is_symlink());
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod error;
 pub mod files;
 pub mod journal;
 pub mod kernel;
+pub mod leases;
 pub mod undo;
 
 pub use apply::{Applied, Surroundings, apply};

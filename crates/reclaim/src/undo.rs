@@ -6,8 +6,9 @@ use analyze::plan::Operation;
 use serde::Serialize;
 
 use crate::Error;
-use crate::files::{self, LeaseLock};
+use crate::files;
 use crate::journal::{Entry, Event, Journal, Outcome, Store};
+use crate::leases::{self, Place};
 
 /// What `undo` did about one operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -92,11 +93,15 @@ fn reverse(
             let Some(copy) = copy_of(journal.store(), entries, id, path) else {
                 return impossible("the quarantine has no copy of it");
             };
-            if path.parent().is_some_and(|directory| !directory.exists()) {
-                return impossible("its network's directory is gone");
-            }
-            match LeaseLock::of(path) {
-                Ok(_lock) => restore(journal, id, path, &copy),
+            // In the journal first: undone twice does no harm, undone unknown does.
+            journal.write(id, Event::Undone { path: path.clone() })?;
+            match leases::restore(path, &copy) {
+                Ok(Place::Restored) => Ok(Reversal::Restored),
+                Ok(Place::Same) => Ok(same()),
+                Ok(Place::Taken(content)) => {
+                    let owner: String = content.lines().next().unwrap_or_default().chars().take(64).collect();
+                    impossible(&format!("the address belongs to {owner:?} by now"))
+                }
                 Err(error) => impossible(&error.to_string()),
             }
         }
@@ -141,21 +146,17 @@ fn copy_of(store: &Store, entries: &[Entry], id: &str, path: &Path) -> Option<Ve
     files::read(&store.quarantine(&saved.id).join(path.file_name()?)).ok()?
 }
 
+fn same() -> Reversal {
+    Reversal::NothingToDo { why: "it is there, with the same content".to_owned() }
+}
+
 fn restore(journal: &mut Journal, id: &str, path: &Path, copy: &[u8]) -> Result<Reversal, Error> {
     match files::read(path) {
-        Ok(Some(found)) if found == copy => {
-            return Ok(Reversal::NothingToDo { why: "it is there, with the same content".to_owned() });
-        }
-        Ok(Some(found)) => {
-            let owner = String::from_utf8_lossy(&found);
-            let owner: String = owner.lines().next().unwrap_or_default().chars().take(64).collect();
-            let why = format!("{} belongs to {owner:?} by now", path.display());
-            return Ok(Reversal::Impossible { why });
-        }
+        Ok(Some(found)) if found == copy => return Ok(same()),
+        Ok(Some(_)) => return Ok(Reversal::Impossible { why: "there is another one by now".to_owned() }),
         Ok(None) => {}
         Err(error) => return Ok(Reversal::Impossible { why: format!("{}: {error}", path.display()) }),
     }
-    // In the journal first: undone twice does no harm, undone unknown does.
     journal.write(id, Event::Undone { path: path.to_owned() })?;
     match files::write_new(path, copy) {
         Ok(()) => Ok(Reversal::Restored),
