@@ -222,9 +222,27 @@ fn containerd_runs_pods_with_our_plugins_and_nothing_is_left() {
     let (web, cart) = (containerd.run_sandbox("web"), containerd.run_sandbox("cart"));
     assert!(ping(&web, &cart.ip) && ping(&cart, "10.66.0.1"));
     let podplumb = Podplumb::default();
-    for question in
-        [web.ip.as_str(), web.id.get(..8).unwrap(), "shop/web", &web.netns, &format!("pid:{}", web.pid)]
-    {
+    let json: serde_json::Value =
+        serde_json::from_str(&podplumb.expect(0, &["who", &web.ip, "--output", "json"])).unwrap();
+    let chain = &json[0]["chain"];
+    let text = |pointer: &str| chain.pointer(pointer).unwrap().to_string().trim_matches('"').to_owned();
+    let questions = [
+        web.ip.clone(),
+        web.id[..8].to_owned(),
+        "shop/web".to_owned(),
+        "web".to_owned(),
+        web.netns.clone(),
+        format!("/proc/{}/ns/net", web.pid),
+        format!("pid:{}", web.pid),
+        web.pid.to_string(),
+        text("/namespace/inode"),
+        format!("net:[{}]", text("/namespace/inode")),
+        text("/interfaces/0/host/name"),
+        text("/interfaces/0/host/mac"),
+        text("/interfaces/0/inside/mac"),
+        format!("ifindex:{}", text("/interfaces/0/host/index")),
+    ];
+    for question in &questions {
         let answer = podplumb.expect(0, &["who", question]);
         for part in [&web.id, &web.netns, &lease(&web.ip), "containerd (k8s.io)", "bridge     cni0"] {
             assert!(answer.contains(part), "who {question} tells {part}:\n{answer}");

@@ -11,7 +11,11 @@ const LONGEST_MAIN_LINES: usize = 120;
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: [&str; 5] = ["utils", "util", "helpers", "common", "manager"];
 /// Code that is not there yet.
-const STUBS: [&str; 4] = ["todo!(", "unimplemented!(", "FIXME", "XXX"];
+/// (Written in two parts, so that this file does not contain them.)
+const STUBS: [&str; 4] =
+    [concat!("todo", "!("), concat!("unimplemented", "!("), concat!("FIX", "ME"), concat!("XX", "X")];
+const UNSAFE_BLOCK: &str = concat!("unsafe", " {");
+const IGNORED_TEST: &str = concat!("#[", "ignore");
 
 pub(crate) fn check(root: &Path) -> anyhow::Result<Vec<String>> {
     let mut complaints = Vec::new();
@@ -38,15 +42,13 @@ fn complain(name: &str, text: &str) -> Vec<String> {
         complaints.push("it does not begin with what it is about (//!)".to_owned());
     }
     let is_product = name.starts_with("crates/") && !name.contains("/tests/");
-    if is_product && !name.starts_with("crates/sys/") && text.contains("unsafe {") {
+    if is_product && !name.starts_with("crates/sys/") && text.contains(UNSAFE_BLOCK) {
         complaints.push("unsafe belongs into crates/sys".to_owned());
     }
-    if name != "xtask/src/sources.rs" {
-        complaints
-            .extend(STUBS.iter().filter(|stub| text.contains(**stub)).map(|stub| format!("contains {stub}")));
-        if text.contains("#[ignore") {
-            complaints.push("has a test that does not run".to_owned());
-        }
+    complaints
+        .extend(STUBS.iter().filter(|stub| text.contains(**stub)).map(|stub| format!("contains {stub}")));
+    if text.contains(IGNORED_TEST) {
+        complaints.push("has a test that does not run".to_owned());
     }
     complaints
 }
