@@ -224,7 +224,9 @@ fn containerd_runs_pods_with_our_plugins_and_nothing_is_left() {
     let podplumb = Podplumb::default();
     let json: serde_json::Value =
         serde_json::from_str(&podplumb.expect(0, &["who", &web.ip, "--output", "json"])).unwrap();
-    let chain = &json[0]["chain"];
+    // Other tests' pods have the same address, in worlds of their own on this machine.
+    let found = json.as_array().unwrap().iter().map(|found| &found["chain"]);
+    let chain = found.into_iter().find(|chain| chain["sandbox"] == web.id.as_str()).expect("the pod's chain");
     let text = |pointer: &str| chain.pointer(pointer).unwrap().to_string().trim_matches('"').to_owned();
     let questions = [
         web.ip.clone(),

@@ -19,6 +19,8 @@ pub struct Containerd {
     config: PathBuf,
     log: PathBuf,
     sandboxes: Vec<Sandbox>,
+    /// Ids of all sandboxes that there ever were.
+    made: Vec<String>,
 }
 
 /// A sandbox that the test made.
@@ -109,7 +111,7 @@ impl Containerd {
         let (config, log) = (world.path().join("containerd.toml"), world.path().join("containerd.log"));
         std::fs::write(&config, configuration(world, &world.plugin_dir(plugins))).expect("a configuration");
         let daemon = Self::daemon(&config, &log);
-        let rig = Self { daemon, config, log, sandboxes: Vec::new() };
+        let rig = Self { daemon, config, log, sandboxes: Vec::new(), made: Vec::new() };
         let archive = image::archive(&world.path().join("image"));
         rig.ctr(&["images", "import", "--no-unpack", &archive.display().to_string()]);
         rig.wait_for_cri();
@@ -163,6 +165,7 @@ impl Containerd {
             ip: status.status.and_then(|status| status.network).expect("a network").ip,
             netns: network["path"].as_str().expect("a path").replacen("/var/run", "/run", 1),
         };
+        self.made.push(sandbox.id.clone());
         self.sandboxes.push(sandbox.clone());
         sandbox
     }
@@ -212,15 +215,7 @@ impl Drop for Containerd {
             kill(sandbox.shim);
             kill(sandbox.pid);
         }
-        // runc made a cgroup for each; a crash left it.
-        for sandbox in &self.sandboxes {
-            wait_until("the sandbox is gone", || {
-                !Path::new(&format!("/proc/{}/ns/net", sandbox.pid)).exists()
-            });
-            for controller in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-                let _ = std::fs::remove_dir(controller.path().join("k8s.io").join(&sandbox.id));
-            }
-        }
+        crate::process::remove_cgroups("k8s.io", &self.made);
     }
 }
 

@@ -130,10 +130,7 @@ impl Drop for Docker {
         }
         self.daemon.stop();
         containerd.trim().parse().into_iter().for_each(kill);
-        for (_, id) in &self.pids {
-            for controller in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-                let _ = std::fs::remove_dir(controller.path().join("docker").join(id));
-            }
-        }
+        let ids: Vec<String> = self.pids.iter().map(|(_, id)| id.clone()).collect();
+        crate::process::remove_cgroups("docker", &ids);
     }
 }

@@ -56,6 +56,25 @@ pub fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
     }
 }
 
+/// Removes what a killed container leaves in the machine's cgroups, and the runtime's own group once it is empty.
+pub(crate) fn remove_cgroups(runtime: &str, ids: &[String]) {
+    let controllers = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    for group in controllers.map(|controller| controller.path().join(runtime)) {
+        for id in ids {
+            let own = group.join(id);
+            // A process that was killed stays in its group until it is reaped.
+            let start = Instant::now();
+            while own.exists()
+                && std::fs::remove_dir(&own).is_err()
+                && start.elapsed() < Duration::from_secs(5)
+            {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+        let _ = std::fs::remove_dir(group);
+    }
+}
+
 /// A daemon, ended with the test.
 #[derive(Debug)]
 pub struct Daemon {
