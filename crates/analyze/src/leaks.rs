@@ -207,6 +207,12 @@ fn stale_finding(file: &StaleFile, court: Court<'_>) -> Finding {
         court.snapshot.runtime_objects().find(|(_, object)| object.netns.as_ref().is_some_and(wanted));
     let silent = court.snapshot.runtimes.iter().find(|runtime| !runtime.answered());
     let evidence = |code, text: String| Evidence { code, text };
+    // The mount point of a pin that only another mount namespace has: removing it here would unmount it there.
+    let mut pins = court.snapshot.namespaces.iter().flat_map(|namespace| &namespace.pins);
+    if pins.any(|pin| wanted(&pin.path)) {
+        let text = "in another mount namespace it pins a namespace".to_owned();
+        return alone(piece, Verdict::InUse, evidence("pinned-elsewhere", text));
+    }
     if let Some((runtime, object)) = object {
         let id = crate::wiring::short_id(object.id.as_str());
         let text = format!("{} lists it: {id}, {}", runtime.kind, object.state);

@@ -8,7 +8,9 @@ use std::fmt;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use model::{AttachmentKey, BootId, IfIndex, MacAddr, NsId, NsInode, Snapshot, StaleFile};
+use model::{
+    AttachmentKey, BootId, CacheEntry, ContainerId, IfIndex, MacAddr, NsId, NsInode, Snapshot, StaleFile,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::leaks::{Finding, Leaks};
@@ -41,8 +43,10 @@ pub enum Operation {
         digest: u64,
         /// The attachment.
         key: AttachmentKey,
-        /// Where its namespace is pinned; `None`: it is gone.
-        netns: Option<PathBuf>,
+        /// Where its namespace is pinned, and which it is; `None`: it is gone.
+        netns: Option<PinIdentity>,
+        /// Only the plugins know what they made: unless they succeed, what is needed to call them again stays.
+        essential: bool,
         /// The chain's plugins, in order.
         plugins: Vec<String>,
     },
@@ -75,6 +79,10 @@ pub enum Operation {
     RemoveMasquerade {
         /// The address, with its subnet's prefix length.
         address: IpNet,
+        /// Its lease: if that is somebody else's by now, so is the address.
+        lease: Option<PathBuf>,
+        /// The container that the address was masqueraded for.
+        container: ContainerId,
     },
     /// Remove a podplumb attachment record.
     RemoveRecord {
@@ -90,6 +98,17 @@ pub enum Operation {
         /// Its inode.
         inode: u64,
     },
+}
+
+/// Which namespace is pinned where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinIdentity {
+    /// Mount point.
+    pub path: PathBuf,
+    /// The namespace's inode.
+    pub inode: NsInode,
+    /// The namespace's id, on kernels that have it.
+    pub ns_id: Option<NsId>,
 }
 
 /// Which interface: an index is not reused within a boot, but a name is.
@@ -127,7 +146,7 @@ impl Operation {
             Operation::ReplayDel { key, .. } => format!("attachment {}", key.file_name()),
             Operation::RemoveLink(link) => link.name.clone(),
             Operation::Unpin { path, .. } => format!("namespace {}", path.display()),
-            Operation::RemoveMasquerade { address } => format!("masquerading of {}", address.addr()),
+            Operation::RemoveMasquerade { address, .. } => format!("masquerading of {}", address.addr()),
             Operation::RemoveRecord { path, .. } => format!("record {}", path.display()),
             Operation::RemoveStaleFile { path, .. } => format!("file {}", path.display()),
         }
@@ -150,7 +169,7 @@ impl fmt::Display for Operation {
             Operation::Unpin { path, .. } => write!(f, "unmount {}", path.display()),
             Operation::RemoveLease { path, .. } => write!(f, "release lease {}", path.display()),
             Operation::RemoveCache { path, .. } => write!(f, "remove cache entry {}", path.display()),
-            Operation::RemoveMasquerade { address } => write!(f, "stop masquerading {}", address.addr()),
+            Operation::RemoveMasquerade { address, .. } => write!(f, "stop masquerading {}", address.addr()),
             Operation::RemoveRecord { path, .. } => write!(f, "remove record {}", path.display()),
             Operation::RemoveStaleFile { path, .. } => write!(f, "remove empty file {}", path.display()),
         }
@@ -252,7 +271,11 @@ pub(crate) fn steps(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Step> {
                 cache: entry.path.clone(),
                 digest: entry.digest,
                 key,
-                netns: pins.first().map(|(_, pin)| pin.path.clone()),
+                netns: pins.first().and_then(|(namespace, pin)| {
+                    let (path, ns_id) = (pin.path.clone(), namespace.ns_id);
+                    Some(PinIdentity { path, inode: namespace.inode?, ns_id })
+                }),
+                essential: !is_ours_to_remove(entry),
                 plugins: entry.plugins.clone(),
             });
         }
@@ -266,21 +289,43 @@ pub(crate) fn steps(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Step> {
             operations.push(Operation::Unpin { path: pin.path.clone(), inode, ns_id: namespace.ns_id });
         }
     }
+    for record in &wiring.records {
+        let in_set =
+            record.masqueraded.iter().filter(|address| snapshot.masqueraded.contains(&address.addr()));
+        let is_anothers = |address: &IpNet| {
+            let leased = snapshot.leases.iter().any(|lease| {
+                lease.address == address.addr() && lease.container.as_ref() != Some(&record.key.container)
+            });
+            let others = snapshot.records.iter().filter(|other| other.key != record.key);
+            leased || others.into_iter().any(|other| other.masqueraded.contains(address))
+        };
+        let own = in_set.filter(|address| !is_anothers(address));
+        operations.extend(own.map(|address| Operation::RemoveMasquerade {
+            address: *address,
+            lease: record.lease_dir.as_ref().map(|dir| dir.join(address.addr().to_string())),
+            container: record.key.container.clone(),
+        }));
+    }
     for lease in &wiring.leases {
         operations.push(Operation::RemoveLease { path: lease.path.clone(), content: lease.content.clone() });
     }
+    // Last: as long as these are there, whoever comes after an interrupted run finds everything again.
     for entry in &wiring.cache {
         operations.push(Operation::RemoveCache { path: entry.path.clone(), digest: entry.digest });
     }
     for record in &wiring.records {
-        let in_set =
-            record.masqueraded.iter().filter(|address| snapshot.masqueraded.contains(&address.addr()));
-        operations.extend(in_set.map(|address| Operation::RemoveMasquerade { address: *address }));
         if let Some(seen) = &record.seen {
             operations.push(Operation::RemoveRecord { path: seen.path.clone(), key: record.key.clone() });
         }
     }
     named(&wiring.label(), operations)
+}
+
+/// Whether our own removal leaves nothing of what the chain made: links, and host-local's leases. Whatever else plugins
+/// make (rules of portmap or firewall, addresses at somebody else's IPAM) only they can remove.
+fn is_ours_to_remove(entry: &CacheEntry) -> bool {
+    let own = |kind: &String| matches!(kind.as_str(), "bridge" | "loopback");
+    entry.plugins.iter().all(own) && entry.ipam.iter().all(|kind| kind == "host-local")
 }
 
 /// The operation that removes a stale file.

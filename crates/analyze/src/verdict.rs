@@ -148,7 +148,11 @@ fn alive(wiring: &Wiring<'_>, court: Court<'_>) -> Vec<Evidence> {
             };
             facts.push(Evidence::new("socket", text));
         }
-        if let Some(tun) = namespace.links.iter().find(|link| link.kind == "tun" && link.carrier) {
+        if let Some(tun) = namespace
+            .links
+            .iter()
+            .find(|link| ["tun", "macvtap", "ipvtap"].contains(&link.kind.as_str()) && link.carrier)
+        {
             facts.push(Evidence::new("tun", format!("somebody has its tun device {} open", tun.name)));
         }
         if let Some(text) = court.earlier.and_then(|earlier| sends(namespace, earlier)) {
@@ -156,6 +160,7 @@ fn alive(wiring: &Wiring<'_>, court: Court<'_>) -> Vec<Evidence> {
         }
     }
     facts.extend(answers_arp(wiring, court.snapshot));
+    facts.extend(address_in_use(wiring, court.snapshot));
     facts
 }
 
@@ -198,6 +203,20 @@ fn answers_arp(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Option<Evidence> {
     Some(Evidence::new("neighbour", format!("{} answers on the link", entry.address)))
 }
 
+/// No namespace was found for it, but somebody has its address: a container that calls itself otherwise than its runtime does.
+fn address_in_use(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Option<Evidence> {
+    if !wiring.namespaces.is_empty() {
+        return None;
+    }
+    let leased = |link: &&model::Link| {
+        link.addresses.iter().any(|net| wiring.leases.iter().any(|lease| lease.address == net.addr()))
+    };
+    let (namespace, link) =
+        snapshot.namespaces.iter().find_map(|ns| Some((ns, ns.links.iter().find(leased)?)))?;
+    let text = format!("{} in {} has its leased address", link.name, namespace.label());
+    Some(Evidence::new("address-in-use", text))
+}
+
 /// Row 4, first half: a runtime that is configured, or whose socket exists, does not answer.
 fn silent_runtimes(snapshot: &Snapshot) -> Vec<Evidence> {
     // `--runtime none` says that what traces are left are old.
@@ -229,6 +248,22 @@ fn unread(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Evidence> {
                 namespace.label()
             )));
         }
+        if let (None, Some(pin)) = (namespace.own_pins().next(), namespace.pins.first()) {
+            // Another runtime's, which has a mount namespace of its own and cannot be asked from here.
+            let whose = pin.seen_by.as_ref().map(ToString::to_string).unwrap_or_default();
+            let text = format!("its namespace is pinned only where {whose} lives, at {}", pin.path.display());
+            facts.push(Evidence::new("pinned-elsewhere", text));
+        }
+        // Whether somebody has such a device open is seen only while it is up.
+        let taps = ["tun", "macvtap", "ipvtap"];
+        if let Some(tap) =
+            namespace.links.iter().find(|link| taps.contains(&link.kind.as_str()) && !link.carrier)
+        {
+            facts.push(Evidence::new(
+                "tap",
+                format!("somebody may have its {} device {} open", tap.kind, tap.name),
+            ));
+        }
         if let Some(descriptor) = namespace.descriptors.first() {
             let text = format!("{} has its namespace open as fd {}", descriptor.task, descriptor.fd);
             facts.push(Evidence::new("descriptor", text));
@@ -250,10 +285,13 @@ fn unread(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Evidence> {
 
 /// Row 5: nothing ties it to a container. A namespace made by hand may be a router.
 fn untied(wiring: &Wiring<'_>) -> Option<Evidence> {
-    if wiring.is_tied() {
+    let weakly = wiring.by_address_only && wiring.runtime_pin().is_none() && wiring.stamps.is_empty();
+    if wiring.is_tied() && !weakly {
         return None;
     }
-    let text = if wiring.leases.is_empty() {
+    let text = if wiring.by_address_only {
+        "nothing but an address ties this namespace to a container: it may have been made by hand"
+    } else if wiring.leases.is_empty() {
         "nothing ties it to a container: it may have been made by hand"
     } else {
         "its lease does not say whose it is"

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use model::namespace::run_path;
 use model::{
     AttachmentKey, AttachmentRecord, CacheEntry, ContainerId, IfIndex, Lease, Link, Namespace, NsId, Nsid,
-    PodName, Runtime, RuntimeObject, Snapshot,
+    PodName, Runtime, RuntimeObject, Snapshot, Timestamp,
 };
 
 /// A host interface of a wiring, and its other end where it could be seen.
@@ -44,6 +44,8 @@ pub struct Wiring<'a> {
     pub records: Vec<&'a AttachmentRecord>,
     /// Attachments named by the stamps of its host interfaces.
     pub stamps: Vec<AttachmentKey>,
+    /// Nothing but an address that a lease names ties its namespace to its container.
+    pub by_address_only: bool,
 }
 
 impl<'a> Wiring<'a> {
@@ -188,6 +190,8 @@ struct Join<'a> {
     by_nsid: HashMap<Nsid, usize>,
     /// Host links by the attachment or container that claims them.
     claimed: Vec<(Node<'a>, &'a Link)>,
+    /// Namespaces that only an address ties to a container.
+    by_address_only: HashSet<usize>,
 }
 
 impl<'a> Join<'a> {
@@ -202,10 +206,15 @@ impl<'a> Join<'a> {
             by_ns_id: HashMap::new(),
             by_nsid: HashMap::new(),
             claimed: Vec::new(),
+            by_address_only: HashSet::new(),
         };
         for (at, namespace) in snapshot.namespaces.iter().enumerate().filter(|(_, namespace)| !namespace.host)
         {
             join.place(Node::Namespace(at));
+            // A pin of our own mount namespace counts before one of another, where the same path may lead elsewhere.
+            for pin in namespace.pins.iter().filter(|pin| pin.seen_by.is_some()) {
+                join.by_path.entry(run_path(&pin.path)).or_insert(at);
+            }
             join.by_path.extend(namespace.own_pins().map(|pin| (run_path(&pin.path), at)));
             join.by_pid.extend(namespace.tasks.iter().map(|task| (task.pid, at)));
             join.by_ns_id.extend(namespace.ns_id.map(|id| (id, at)));
@@ -267,7 +276,10 @@ impl<'a> Join<'a> {
                 }
                 _ => self.by_path.get(&run_path(&record.netns)),
             };
-            if let Some(at) = at.copied() {
+            if let Some(at) = at
+                .copied()
+                .filter(|at| record.ns_id.is_some() || self.was_there(*at, &record.netns, record.created))
+            {
                 self.tie(container, Node::Namespace(at));
             }
         }
@@ -280,6 +292,7 @@ impl<'a> Join<'a> {
             }
             let Some(path) = &entry.netns else { continue };
             let by_path = self.by_path.get(&run_path(path)).copied();
+            let by_path = by_path.filter(|at| self.was_there(*at, path, entry.since));
             // A pid is reused sooner than a path: believe it only where the address agrees.
             let by_pid = || {
                 let pid = path.to_str()?.strip_prefix("/proc/")?.split('/').next()?.parse().ok()?;
@@ -299,6 +312,14 @@ impl<'a> Join<'a> {
             _ => None,
         });
         containers.collect()
+    }
+
+    /// Whether what was written at `since` about `path` can mean this namespace: a name that only runtimes give is not given
+    /// twice, but behind any other there may be a namespace that was made later, by hand.
+    fn was_there(&self, at: usize, path: &Path, since: Timestamp) -> bool {
+        let path = run_path(path);
+        let pin = self.snapshot.namespaces[at].pins.iter().find(|pin| run_path(&pin.path) == path);
+        is_runtime_name(&path) || pin.is_none_or(|pin| pin.since.is_none_or(|pinned| pinned <= since))
     }
 
     fn leases(&mut self) {
@@ -404,6 +425,7 @@ impl<'a> Join<'a> {
                 let namespace = self.root(namespace);
                 let same_name = lease.ifname.as_ref().is_none_or(|name| name.as_str() == *ifname);
                 if same_name && !owned.contains(&namespace) {
+                    self.by_address_only.insert(*at);
                     self.parents[namespace.max(container)] = namespace.min(container);
                     break;
                 }
@@ -417,7 +439,10 @@ impl<'a> Join<'a> {
         for (node, root) in self.nodes.iter().zip(&roots) {
             let wiring = groups.entry(*root).or_default();
             match node {
-                Node::Namespace(at) => wiring.namespaces.push(&self.snapshot.namespaces[*at]),
+                Node::Namespace(at) => {
+                    wiring.by_address_only |= self.by_address_only.contains(at);
+                    wiring.namespaces.push(&self.snapshot.namespaces[*at]);
+                }
                 Node::Container(id) => wiring.containers.push(id),
                 Node::Lease(at) => wiring.leases.push(&self.snapshot.leases[*at]),
                 Node::Link(_) => {}

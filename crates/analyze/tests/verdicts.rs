@@ -52,6 +52,7 @@ fn cache() -> CacheEntry {
         addresses: vec!["10.0.0.2".parse().unwrap()],
         host_interfaces: Vec::new(),
         plugins: vec!["bridge".into()],
+        ipam: vec!["host-local".into()],
         data_dirs: Vec::new(),
         problem: None,
         digest: 1,
@@ -265,7 +266,7 @@ fn a_task_a_thread_a_socket_or_a_tun_holder_make_it_in_use() {
         }
     };
     assert_eq!(verdict(tun(true)), (Verdict::InUse, "tun"));
-    assert_eq!(verdict(tun(false)), (Verdict::Orphan, "pinned-only"));
+    assert_eq!(verdict(tun(false)), (Verdict::Unknown, "tap"), "a holder shows only while it is up");
 }
 
 #[test]
@@ -335,7 +336,15 @@ fn what_nothing_ties_to_a_container_is_unknown_for_ever() {
         s.cache.clear();
         pod(s).pins[0].seen_by = Some(Task { pid: 9, tid: None, command: "kind".into() });
     };
-    assert_eq!(verdict(nested), (Verdict::Unknown, "untied"));
+    assert_eq!(verdict(nested), (Verdict::Unknown, "pinned-elsewhere"));
+    let known_but_nested = |s: &mut Snapshot| {
+        pod(s).pins[0].seen_by = Some(Task { pid: 9, tid: None, command: "containerd".into() });
+    };
+    assert_eq!(
+        verdict(known_but_nested),
+        (Verdict::Unknown, "pinned-elsewhere"),
+        "not gone, though not pinned here"
+    );
     let stamped = |s: &mut Snapshot| {
         by_hand(s);
         s.namespaces[0].links[1].alias = Some(format!("podplumb:pods:{POD}:eth0"));
@@ -344,15 +353,87 @@ fn what_nothing_ties_to_a_container_is_unknown_for_ever() {
 }
 
 #[test]
+fn a_router_made_by_hand_does_not_become_a_containers_by_its_address_or_its_path() {
+    let by_hand = |s: &mut Snapshot| pod(s).pins[0].path = "/run/netns/router".into();
+    // A stale lease names its address.
+    let by_address = |s: &mut Snapshot| {
+        by_hand(s);
+        s.cache.clear();
+    };
+    assert_eq!(verdict(by_address), (Verdict::Unknown, "untied"));
+    // An old cache entry names its path; the namespace there was made after it.
+    let mut snapshot = crashed();
+    by_hand(&mut snapshot);
+    snapshot.leases.clear();
+    snapshot.cache[0].netns = Some("/run/netns/router".into());
+    pod(&mut snapshot).pins[0].since = Some(Timestamp(LONG_AGO.0 + 1));
+    let findings = leaks(&snapshot, None, GRACE).findings;
+    let router = findings.iter().find(|finding| finding.ns_inode == Some(NsInode(4026532290))).unwrap();
+    assert_eq!((router.ruling.verdict, router.ruling.because.code), (Verdict::Unknown, "untied"));
+    let entry = findings.iter().find(|finding| finding.container.is_some()).unwrap();
+    assert_eq!(entry.ruling.verdict, Verdict::Orphan);
+    assert!(
+        !entry
+            .steps
+            .iter()
+            .any(|step| matches!(step.operation, Operation::Unpin { .. } | Operation::RemoveLink(_)))
+    );
+}
+
+#[test]
+fn a_leased_address_that_somebody_has_is_in_use_whatever_he_is_called() {
+    let other_name = |s: &mut Snapshot| {
+        s.cache.clear();
+        s.leases[0].ifname = Some("net1".parse().unwrap());
+    };
+    let mut snapshot = crashed();
+    other_name(&mut snapshot);
+    let findings = leaks(&snapshot, None, GRACE).findings;
+    let lease = findings.iter().find(|finding| finding.container.is_some()).unwrap();
+    assert_eq!((lease.ruling.verdict, lease.ruling.because.code), (Verdict::InUse, "address-in-use"));
+}
+
+#[test]
+fn a_stale_file_that_pins_a_namespace_elsewhere_is_in_use() {
+    let mut snapshot = crashed();
+    pod(&mut snapshot).pins[0].seen_by = Some(Task { pid: 9, tid: None, command: "containerd".into() });
+    snapshot.stale_files =
+        vec![model::StaleFile { path: PIN.into(), since: LONG_AGO, size_bytes: 0, inode: 5 }];
+    let findings = leaks(&snapshot, None, GRACE).findings;
+    let file = findings.iter().find(|finding| finding.label == PIN).unwrap();
+    assert_eq!((file.ruling.verdict, file.ruling.because.code), (Verdict::InUse, "pinned-elsewhere"));
+}
+
+#[test]
+fn an_element_of_an_address_that_is_somebody_elses_by_now_is_not_removed() {
+    let masqueraded = |lease_of: &str| {
+        let mut snapshot = crashed();
+        snapshot.records =
+            vec![AttachmentRecord { masqueraded: vec!["10.0.0.2/24".parse().unwrap()], ..record() }];
+        snapshot.masqueraded = vec!["10.0.0.2".parse().unwrap()];
+        snapshot.leases[0].container = Some(lease_of.parse().unwrap());
+        let steps = judged(&snapshot, None).steps;
+        steps.iter().any(|step| matches!(step.operation, Operation::RemoveMasquerade { .. }))
+    };
+    assert!(masqueraded(POD));
+    assert!(!masqueraded("somebody-else"));
+}
+
+#[test]
 fn an_empty_lease_does_not_say_whose_it_is() {
     let mut snapshot = crashed();
     snapshot.leases[0].container = None;
     snapshot.leases[0].content.clear();
     snapshot.cache.clear();
-    let findings = leaks(&snapshot, None, GRACE).findings;
-    let lease =
-        findings.iter().find(|finding| finding.label == "lease 10.0.0.2").expect("a finding of its own");
-    assert_eq!((lease.ruling.verdict, lease.ruling.because.code), (Verdict::Unknown, "untied"));
+    let ruling = |snapshot: &Snapshot| {
+        let findings = leaks(snapshot, None, GRACE).findings;
+        let lease = findings.into_iter().find(|finding| finding.label == "lease 10.0.0.2");
+        let ruling = lease.expect("a finding of its own").ruling;
+        (ruling.verdict, ruling.because.code)
+    };
+    assert_eq!(ruling(&snapshot), (Verdict::InUse, "address-in-use"));
+    pod(&mut snapshot).links[0].addresses.clear();
+    assert_eq!(ruling(&snapshot), (Verdict::Unknown, "untied"));
 }
 
 #[test]

@@ -15,6 +15,9 @@ use crate::{Code, Error, Result, Version};
 /// How long a plugin may take. The reference bridge waits up to 2.5 s for a port's state; kubelet gives up after minutes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long an answer may come after the plugin ended.
+const AFTER_EXIT: Duration = Duration::from_secs(2);
+
 /// What a plugin is called with.
 #[derive(Debug, Clone)]
 pub struct Request<'a> {
@@ -69,19 +72,19 @@ pub fn execute(kind: &str, config: &Value, request: &Request<'_>) -> Result<Valu
     let input = config.to_string();
     let mut stdin = child.stdin.take();
     let mut stdout = child.stdout.take();
-    let (status, output) = std::thread::scope(|scope| {
-        // Each pipe on a thread of its own: a plugin that writes before it reads must not stop us.
-        scope.spawn(move || stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes())));
-        let reader = scope.spawn(move || {
-            let mut output = Vec::new();
-            if let Some(stdout) = stdout.take() {
-                let _ = stdout.take(crate::MAX_CONFIG_BYTES).read_to_end(&mut output);
-            }
-            output
-        });
-        let status = wait(&mut child);
-        (status, reader.join().unwrap_or_default())
+    // Each pipe on a thread of its own: a plugin that writes before it reads must not stop us.
+    std::thread::spawn(move || stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes())));
+    let (sender, answered) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut output = Vec::new();
+        if let Some(stdout) = stdout.take() {
+            let _ = stdout.take(crate::MAX_CONFIG_BYTES).read_to_end(&mut output);
+        }
+        let _ = sender.send(output);
     });
+    let status = wait(&mut child);
+    // A process that the plugin left behind may keep stdout open for ever. What the plugin itself wrote is there by now.
+    let output = answered.recv_timeout(AFTER_EXIT).unwrap_or_default();
     let status = status.map_err(|error| io("wait for", error))?;
     let answer: Option<Value> = serde_json::from_slice(&output).ok();
     if status.success() {

@@ -143,13 +143,14 @@ impl Store {
     }
 
     fn lock_file(&self) -> rustix::io::Result<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // NONBLOCK: a FIFO of that name must not make us wait for a writer.
+        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         rustix::fs::openat(&self.directory, "lock", flags, Mode::from_raw_mode(0o750))
     }
 
     /// Whether an ADD or DEL holds the lock at this moment. Tried without waiting, and given back at once.
     pub fn is_locked(&self) -> bool {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let Ok(lock) = rustix::fs::openat(&self.directory, "lock", flags, Mode::empty()) else {
             return false;
         };

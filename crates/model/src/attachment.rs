@@ -139,6 +139,9 @@ pub struct CacheEntry {
     /// Types of the cached chain's plugins, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plugins: Vec<String>,
+    /// Types of the chain's IPAM plugins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ipam: Vec<String>,
     /// Directories in which the chain's IPAM keeps its leases, where the config names them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub data_dirs: Vec<PathBuf>,

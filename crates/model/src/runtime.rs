@@ -37,6 +37,8 @@ pub enum RuntimeKind {
     Docker,
     /// Podman (rootful). Seen by its traces; its API is Docker's.
     Podman,
+    /// Something else that runs containers, which cannot be asked.
+    Other,
 }
 
 impl std::fmt::Display for RuntimeKind {
@@ -47,6 +49,7 @@ impl std::fmt::Display for RuntimeKind {
             RuntimeKind::Cri => "CRI",
             RuntimeKind::Docker => "Docker",
             RuntimeKind::Podman => "Podman",
+            RuntimeKind::Other => "other",
         })
     }
 }

@@ -230,6 +230,7 @@ fn cache_entry(path: PathBuf, content: &[u8], since: Timestamp) -> CacheEntry {
         addresses: Vec::new(),
         host_interfaces: Vec::new(),
         plugins: Vec::new(),
+        ipam: Vec::new(),
         data_dirs: Vec::new(),
         problem: None,
         digest: digest(content),
@@ -244,6 +245,9 @@ fn cache_entry(path: PathBuf, content: &[u8], since: Timestamp) -> CacheEntry {
             entry.pod =
                 PodName::from_cni_args(parsed.args.iter().map(|(key, value)| (key.as_str(), value.as_str())));
             (entry.plugins, entry.data_dirs) = chain(&parsed.config);
+            let ipam =
+                parsed.plugins().into_iter().filter_map(|plugin| plugin.pointer("/ipam/type")?.as_str());
+            entry.ipam = ipam.filter(|kind| !kind.is_empty()).map(str::to_owned).collect();
             entry.netns = parsed.netns;
             entry.key = Some(parsed.key);
         }
@@ -284,7 +288,7 @@ fn small_file(path: &Path) -> io::Result<Option<(Vec<u8>, Timestamp)>> {
 }
 
 fn is_locked(path: &Path) -> bool {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let Ok(file) = rustix::fs::open(path, flags, Mode::empty()) else { return false };
     rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
 }

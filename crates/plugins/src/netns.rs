@@ -23,12 +23,30 @@ pub(crate) fn open(invocation: &Invocation) -> Result<NetNs> {
     Ok(netns)
 }
 
+fn is_gone(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidInput, NotADirectory, NotFound};
+    const ESRCH: i32 = 3;
+    matches!(error.kind(), NotFound | NotADirectory | InvalidInput) || error.raw_os_error() == Some(ESRCH)
+}
+
 /// The namespace that DEL is about, if it still exists.
 pub(crate) fn if_there(invocation: &Invocation) -> Result<Option<NetNs>> {
     match &invocation.netns {
         None => Ok(None),
-        // Gone, or a file that a runtime unmounted but did not remove: then there is nothing in it to delete.
-        Some(path) if NetNs::open(path).is_err() => Ok(None),
-        Some(_) => open(invocation).map(Some),
+        Some(path) => match NetNs::open(path) {
+            Ok(netns) => {
+                // /proc/PID/ns/net of a pid that was reused leads to a host process's, our own: then the container's is gone.
+                let own = NetNs::current().and_then(|own| own.inode()).ok();
+                let is_own = own.is_some() && netns.inode().ok() == own;
+                Ok(Some(netns).filter(|_| !is_own || invocation.netns_override))
+            }
+            // Gone, or a file that a runtime unmounted but did not remove: then there is nothing in it to delete.
+            Err(error) if is_gone(&error) => Ok(None),
+            // It may well be there: DEL has to be repeated, not taken for done.
+            Err(error) => {
+                Err(Error::new(Code::TryAgain, format!("cannot open network namespace {}", path.display()))
+                    .details(error))
+            }
+        },
     }
 }

@@ -1,9 +1,9 @@
 //! Carrying a plan out, operation by operation, each in the journal before and after.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use analyze::plan::{LinkIdentity, Operation, Plan, Step};
+use analyze::plan::{LinkIdentity, Operation, PinIdentity, Plan, Step};
 use model::attachment::digest;
 use serde::Serialize;
 
@@ -45,7 +45,7 @@ pub fn apply(
     if sys::boot_id().ok().as_ref() != Some(&plan.boot_id) {
         return Err(Error::OtherBoot);
     }
-    let mut run = Run { journal: &mut journal, surroundings, saved: HashSet::new() };
+    let mut run = Run { journal: &mut journal, surroundings, saved: HashSet::new(), spared: HashMap::new() };
     let mut applied = Vec::new();
     let mut place = 0;
     while place < plan.steps.len() {
@@ -56,6 +56,7 @@ pub fn apply(
         for (id, step) in ids.iter().zip(batch) {
             run.journal.write(id, Event::Begun { step: Box::new(step.clone()) })?;
         }
+        run.look_again(plan, batch);
         let outcomes = run.carry_out(batch, &ids);
         for ((id, step), outcome) in ids.into_iter().zip(batch).zip(outcomes) {
             run.journal.write(&id, Event::Ended { outcome: outcome.clone() })?;
@@ -80,15 +81,66 @@ struct Run<'a> {
     surroundings: &'a Surroundings,
     /// Files of which the quarantine has a copy.
     saved: HashSet<PathBuf>,
+    /// Orphans that turned out, in the course of this run, to be none, or of which something has to stay; and why.
+    spared: HashMap<String, String>,
 }
 
 impl Run<'_> {
-    fn carry_out(&mut self, batch: &[Step], ids: &[String]) -> Vec<Outcome> {
-        let links: Vec<&LinkIdentity> = batch.iter().filter_map(as_link).collect();
-        if !links.is_empty() {
-            return kernel::remove_links(&links);
+    /// Plugins of earlier orphans may have taken minutes: before an operation that ends something, makes sure that nobody has moved
+    /// into its orphan's namespace meanwhile.
+    fn look_again(&mut self, plan: &Plan, batch: &[Step]) {
+        let ends = |operation: &Operation| {
+            matches!(
+                operation,
+                Operation::ReplayDel { .. } | Operation::RemoveLink(_) | Operation::Unpin { .. }
+            )
+        };
+        for step in batch.iter().filter(|step| ends(&step.operation)) {
+            let pins =
+                plan.steps.iter().filter(|other| other.target == step.target).filter_map(
+                    |other| match &other.operation {
+                        Operation::Unpin { path, inode, ns_id } => {
+                            Some(PinIdentity { path: path.clone(), inode: *inode, ns_id: *ns_id })
+                        }
+                        _ => None,
+                    },
+                );
+            for pin in pins {
+                if kernel::is_inhabited(&pin) {
+                    let why = format!("a process moved into {} meanwhile", pin.path.display());
+                    self.spared.insert(step.target.clone(), why);
+                }
+            }
         }
-        batch.iter().zip(ids).map(|(step, id)| self.one(&step.operation, id)).collect()
+    }
+
+    fn carry_out(&mut self, batch: &[Step], ids: &[String]) -> Vec<Outcome> {
+        let spared =
+            |step: &Step| self.spared.get(&step.target).map(|why| Outcome::Skipped { why: why.clone() });
+        let mut outcomes: Vec<Option<Outcome>> = batch.iter().map(spared).collect();
+        let free = |outcomes: &[Option<Outcome>]| -> Vec<usize> {
+            (0..batch.len()).filter(|at| outcomes[*at].is_none()).collect()
+        };
+        let places: Vec<usize> =
+            free(&outcomes).into_iter().filter(|at| as_link(&batch[*at]).is_some()).collect();
+        let links: Vec<&LinkIdentity> = places.iter().filter_map(|at| as_link(&batch[*at])).collect();
+        for (at, outcome) in places.iter().zip(kernel::remove_links(&links)) {
+            outcomes[*at] = Some(outcome);
+        }
+        for at in free(&outcomes) {
+            let step = &batch[at];
+            let outcome = self.one(&step.operation, &ids[at]);
+            if let (
+                Operation::ReplayDel { essential: true, .. },
+                Outcome::Failed { .. } | Outcome::Skipped { .. },
+            ) = (&step.operation, &outcome)
+            {
+                let why = "its plugins' DEL did not succeed, and only they know what they made".to_owned();
+                self.spared.insert(step.target.clone(), why);
+            }
+            outcomes[at] = Some(outcome);
+        }
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::AlreadyGone)).collect()
     }
 
     fn one(&mut self, operation: &Operation, id: &str) -> Outcome {
@@ -102,8 +154,8 @@ impl Run<'_> {
                 let outcome = files::save(path, &quarantine, |found| digest(found) == *wanted);
                 self.note(path, outcome)
             }
-            Operation::ReplayDel { cache, digest: wanted, key, netns, plugins } => {
-                self.replay(cache, *wanted, key, netns.as_deref(), plugins)
+            Operation::ReplayDel { cache, digest: wanted, key, netns, plugins, essential: _ } => {
+                self.replay(cache, *wanted, key, netns.as_ref(), plugins)
             }
             Operation::RemoveLink(link) => {
                 kernel::remove_links(&[link]).pop().expect("one outcome for one link")
@@ -115,10 +167,16 @@ impl Run<'_> {
             Operation::RemoveCache { path, digest: wanted } => {
                 self.with_copy(path, || files::remove(path, |found| digest(found) == *wanted))
             }
-            Operation::RemoveMasquerade { address } => match nft::masquerade::remove(&[*address]) {
-                Ok(()) => Outcome::Done,
-                Err(error) => Outcome::Failed { why: error.to_string() },
-            },
+            Operation::RemoveMasquerade { address, lease, container } => {
+                let remove = || match nft::masquerade::remove(&[*address]) {
+                    Ok(()) => Outcome::Done,
+                    Err(error) => Outcome::Failed { why: error.to_string() },
+                };
+                match lease {
+                    Some(lease) => leases::while_not_anothers(lease, container, remove),
+                    None => remove(),
+                }
+            }
             Operation::RemoveRecord { path, key } => files::remove(path, |content| {
                 serde_json::from_slice::<model::AttachmentRecord>(content)
                     .is_ok_and(|record| record.key == *key)
@@ -148,12 +206,17 @@ impl Run<'_> {
         cache: &Path,
         wanted: u64,
         key: &model::AttachmentKey,
-        netns: Option<&Path>,
+        netns: Option<&PinIdentity>,
         plugins: &[String],
     ) -> Outcome {
         let dirs = &self.surroundings.plugin_dirs;
         if plugins.iter().all(|plugin| cni::chain::find(plugin, dirs).is_err()) {
             return Outcome::Skipped { why: "no plugin of the chain is installed".to_owned() };
+        }
+        if let Some(pin) = netns.filter(|pin| !kernel::is_pinned(pin)) {
+            return Outcome::Changed {
+                why: format!("{} leads to another namespace by now", pin.path.display()),
+            };
         }
         if !self.saved.contains(cache) {
             return Outcome::Failed {
@@ -168,7 +231,7 @@ impl Run<'_> {
             Ok(None) => return Outcome::AlreadyGone,
             Err(error) => return failed(cache, error),
         };
-        let errors = cni::chain::replay_del(&content, key, netns, dirs);
+        let errors = cni::chain::replay_del(&content, key, netns.map(|pin| pin.path.as_path()), dirs);
         match errors.as_slice() {
             [] => Outcome::Done,
             // Our own removal goes on with what the plugins left.

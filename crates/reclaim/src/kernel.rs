@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use analyze::plan::LinkIdentity;
+use analyze::plan::{LinkIdentity, PinIdentity};
 use model::{Link, NsId, NsInode};
 use netlink::{Socket, link};
 use rustix::mount::UnmountFlags;
@@ -88,6 +88,23 @@ fn free_group(links: &[Link]) -> u32 {
         }
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
     }
+}
+
+/// Whether a pin leads to this namespace.
+pub fn is_pinned(pin: &PinIdentity) -> bool {
+    NetNs::open(&pin.path).is_ok_and(|netns| netns.inode().ok() == Some(pin.inode) && netns.id() == pin.ns_id)
+}
+
+/// Whether a process moved into the namespace since it was looked at.
+pub fn is_inhabited(pin: &PinIdentity) -> bool {
+    let wanted = format!("net:[{}]", pin.inode);
+    let is_in = |path: std::path::PathBuf| {
+        std::fs::read_link(path).is_ok_and(|link| link.as_os_str() == wanted.as_str())
+    };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut pids =
+        entries.filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit));
+    pids.any(|entry| is_in(entry.path().join("ns/net")))
 }
 
 /// Unmounts a namespace's pin and removes its file.

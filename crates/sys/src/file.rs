@@ -25,7 +25,9 @@ impl UnnamedFile {
             Ok(file) => (file, None),
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
                 let name = format!(".podplumb-{}", rustix::process::getpid().as_raw_nonzero());
-                let new = OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
+                // What a crashed process of this pid left may be the same file as a lease by now: a new one, never that.
+                let _ = rustix::fs::unlinkat(directory, &name, AtFlags::empty());
+                let new = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
                 (rustix::fs::openat(directory, &name, flags | new, mode)?, Some(name))
             }
             Err(errno) => return Err(errno),

@@ -158,9 +158,11 @@ pub(super) async fn list(client: &mut Client) -> Result<Answer, (&'static str, t
             created: Some(Timestamp(pod.created_at_ns / 1_000_000)),
         };
         let question = PodStatusRequest { id: pod.id, verbose: true };
-        // A sandbox that was removed meanwhile stays in the list as it was: that errs on the safe side.
-        if let Ok(answer) = client.call::<_, PodStatusResponse>(POD_STATUS, question, None).await {
-            details(&mut object, &answer);
+        match client.call::<_, PodStatusResponse>(POD_STATUS, question, None).await {
+            Ok(answer) => details(&mut object, &answer),
+            // A sandbox that was removed meanwhile stays in the list as it was: that errs on the safe side.
+            Err(status) if status.code() == tonic::Code::NotFound => {}
+            Err(status) => return Err((POD_STATUS, status)),
         }
         objects.push(object);
     }
@@ -215,6 +217,8 @@ fn details(object: &mut RuntimeObject, answer: &PodStatusResponse) {
         .into_iter()
         .flatten()
         .find(|namespace| namespace.get("type").is_some_and(|kind| kind == "network"));
-    let path = network.and_then(|namespace| namespace.get("path")?.as_str()).filter(|path| !path.is_empty());
+    let path = network.and_then(|namespace| namespace.get("path")?.as_str());
+    let path =
+        path.or_else(|| info.pointer("/sandboxMetadata/NetNSPath")?.as_str()).filter(|path| !path.is_empty());
     object.netns = path.map(Into::into);
 }

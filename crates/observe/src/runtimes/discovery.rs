@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use model::RuntimeKind;
+use model::{Runtime, RuntimeKind};
 
 /// Daemons by their `comm`, and how the socket that matters ends. They listen on others too (shims, metrics, ttrpc).
 const DAEMONS: [(&str, RuntimeKind, &str); 4] = [
@@ -18,25 +18,43 @@ const DAEMONS: [(&str, RuntimeKind, &str); 4] = [
     ("dockerd", RuntimeKind::Docker, "docker.sock"),
 ];
 
+/// Others that wire containers by CNI, and that podplumb cannot ask yet.
+const UNASKED: [&str; 2] = ["buildkitd", "nomad"];
+
+/// Those of [`UNASKED`] that run here: what no runtime lists may be theirs.
+pub(super) fn unasked() -> Vec<Runtime> {
+    let running = processes().into_iter().filter(|(_, comm)| UNASKED.contains(&comm.as_str()));
+    let silent = |(pid, comm): (u32, String)| {
+        let why = format!("{comm} runs here, and podplumb cannot ask it yet");
+        super::silent(RuntimeKind::Other, format!("/proc/{pid}").into(), why)
+    };
+    running.map(silent).collect()
+}
+
 /// The sockets on which daemons listen.
 pub(super) fn sockets() -> Vec<(RuntimeKind, PathBuf)> {
+    let mut found = Vec::new();
+    for (pid, comm) in processes() {
+        let Some((_, kind, ending)) = DAEMONS.iter().find(|(name, ..)| *name == comm) else { continue };
+        let listening = listening(pid).into_iter().filter(|path| path.to_string_lossy().ends_with(ending));
+        found.extend(listening.map(|path| (*kind, path)));
+    }
+    found
+}
+
+/// Processes of our own mount namespace that matter, with their `comm`.
+fn processes() -> Vec<(u32, String)> {
     let Ok(own) = std::fs::metadata("/proc/self/ns/mnt").map(|stat| stat.ino()) else { return Vec::new() };
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let mut found = Vec::new();
-    for pid in pids {
-        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        let Some((_, kind, ending)) = DAEMONS.iter().find(|(name, ..)| *name == comm.trim_end()) else {
-            continue;
-        };
-        let is_ours = std::fs::metadata(format!("/proc/{pid}/ns/mnt")).is_ok_and(|stat| stat.ino() == own);
-        if is_ours {
-            let listening =
-                listening(pid).into_iter().filter(|path| path.to_string_lossy().ends_with(ending));
-            found.extend(listening.map(|path| (*kind, path)));
-        }
-    }
-    found
+    let matters = |comm: &str| UNASKED.contains(&comm) || DAEMONS.iter().any(|(name, ..)| *name == comm);
+    let is_ours =
+        |pid: u32| std::fs::metadata(format!("/proc/{pid}/ns/mnt")).is_ok_and(|stat| stat.ino() == own);
+    pids.filter_map(|pid| {
+        Some((pid, std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned()))
+    })
+    .filter(|(pid, comm)| matters(comm) && is_ours(*pid))
+    .collect()
 }
 
 /// The paths of the unix sockets on which a process listens.

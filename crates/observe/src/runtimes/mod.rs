@@ -62,6 +62,7 @@ pub fn observe(sources: &RuntimeSources) -> Result<Vec<Runtime>, Contradiction> 
     }
     let mut runtimes = ask_all(targets);
     traces::add_silent(&mut runtimes);
+    runtimes.extend(discovery::unasked());
     Ok(runtimes)
 }
 
@@ -127,6 +128,7 @@ async fn ask(kind: RuntimeKind, socket: PathBuf) -> Runtime {
             RuntimeKind::Containerd => containerd::ask(&socket).await,
             RuntimeKind::CriO | RuntimeKind::Cri => cri::ask(&socket).await,
             RuntimeKind::Docker | RuntimeKind::Podman => docker::ask(&socket).await,
+            RuntimeKind::Other => Err("its protocol is not known".to_owned()),
         }
     });
     match answer.await {

@@ -272,10 +272,8 @@ fn unwire(
     netns: Option<&NetNs>,
 ) -> Result<()> {
     let mut removal = Removal::default();
-    if let Some(nets) = record.map(|record| &record.masqueraded).filter(|nets| !nets.is_empty()) {
-        let mut socket = Socket::netfilter().map_err(kernel)?;
-        nft::masquerade::remove_with(&mut socket, nets).map_err(kernel)?;
-        removal.nft = Some(socket);
+    if let Some(record) = record.filter(|record| !record.masqueraded.is_empty()) {
+        removal.nft = Some(stop_masquerading(record)?);
     }
     let mut socket = Socket::route().map_err(kernel)?;
     let stamped = record.and_then(|record| record.host_interface.as_ref());
@@ -289,13 +287,18 @@ fn unwire(
             Err(error) => return Err(kernel(error)),
         }
     }
-    if let (None, Some(netns)) = (&removal.link, netns) {
+    // At the path there may be another namespace by now, with an interface of the same name.
+    let same =
+        |netns: &&NetNs| record.is_none_or(|record| record.ns_id.is_none() || record.ns_id == netns.id());
+    if let (None, Some(netns)) = (&removal.link, netns.filter(same)) {
         let _entered =
             netns.enter().map_err(|error| Error::new(Code::InvalidNetns, "cannot enter").details(error))?;
         let mut inside = Socket::route().map_err(kernel)?;
         match link::by_name(&mut inside, key.ifname.as_str()) {
             // Only what this plugin makes: another kind of the same name is somebody else's.
-            Ok(link) if link.kind == "veth" => removal.link = Some(Doomed::here(link.index).map_err(kernel)?),
+            Ok(link) if link.kind == "veth" && is_described(&link, key, previous) => {
+                removal.link = Some(Doomed::here(link.index).map_err(kernel)?);
+            }
             Ok(_) => {}
             Err(error) if error.is_gone() => {}
             Err(error) => return Err(kernel(error)),
@@ -313,6 +316,42 @@ fn unwire(
         }
     }
     removal.carry_out().map_err(kernel)
+}
+
+/// Whether the container's interface is the one of the previous result, where that tells its MAC.
+fn is_described(link: &Link, key: &AttachmentKey, previous: Option<&Outcome>) -> bool {
+    let ends = previous.into_iter().flat_map(|previous| &previous.interfaces);
+    let mut own = ends.filter(|end| end.name == key.ifname.as_str() && !end.sandbox.is_empty());
+    own.next().is_none_or(|end| end.mac.is_none() || end.mac == link.mac)
+}
+
+/// Removes the attachment's addresses from the masquerade set, but not one that was leased to somebody else since: a DEL may
+/// be repeated long after its lease was released. The leases are locked meanwhile, so that none is given to anybody.
+fn stop_masquerading(record: &AttachmentRecord) -> Result<Socket> {
+    let mut socket = Socket::netfilter().map_err(kernel)?;
+    let io = |error: ::ipam::StoreError| Error::new(Code::Io, "cannot use the leases").details(error);
+    let store = match record.lease_dir.as_ref().and_then(|dir| dir.parent()) {
+        Some(data_dir) => match ::ipam::Store::open(data_dir, &record.key.network) {
+            Ok(store) => Some(store),
+            Err(error) if error.is_missing() => None,
+            Err(error) => return Err(io(error)),
+        },
+        None => None,
+    };
+    let mut own = Vec::new();
+    for net in &record.masqueraded {
+        let lease = match &store {
+            Some(store) => store.lease(net.addr()).map_err(io)?,
+            None => None,
+        };
+        if lease.is_none_or(|lease| lease.belongs_to(&record.key.container, &record.key.ifname)) {
+            own.push(*net);
+        }
+    }
+    if !own.is_empty() {
+        nft::masquerade::remove_with(&mut socket, &own).map_err(kernel)?;
+    }
+    Ok(socket)
 }
 
 /// Whether a host interface is the attachment's: by its stamp, or, where a crash came before the stamp, by its MAC.
