@@ -6,6 +6,7 @@ mod bad_input;
 mod commands;
 mod interchange;
 mod options;
+mod reuse;
 
 use podplumb_tests::{require, run};
 
