@@ -86,7 +86,7 @@ impl World {
                 let dir = self.path().join("plugins");
                 if !dir.exists() {
                     std::fs::create_dir_all(&dir).expect("a directory");
-                    for name in ["bridge", "host-local", "loopback"] {
+                    for name in plugins::names() {
                         std::os::unix::fs::symlink(binaries().join("podplumb-cni"), dir.join(name))
                             .expect("a link");
                     }

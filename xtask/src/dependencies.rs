@@ -25,7 +25,7 @@ const MAY_USE: [(&str, &[&str]); 12] = [
     ("model", &[]),
     ("sys", &["model"]),
     ("netlink", &["model", "sys"]),
-    ("nft", &["netlink", "sys"]),
+    ("nft", &["model", "netlink", "sys"]),
     ("cni-spec", &["model"]),
     ("ipam", &["model", "sys"]),
     ("plugins", &["cni-spec", "ipam", "model", "netlink", "nft", "sys"]),

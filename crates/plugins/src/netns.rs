@@ -50,3 +50,8 @@ pub(crate) fn if_there(invocation: &Invocation) -> Result<Option<NetNs>> {
         },
     }
 }
+
+/// Moves this thread into the namespace until the guard is dropped.
+pub(crate) fn enter(netns: &NetNs) -> Result<sys::Entered> {
+    netns.enter().map_err(|error| Error::new(Code::InvalidNetns, "cannot enter the namespace").details(error))
+}

@@ -4,12 +4,16 @@
 
 mod child;
 mod file;
+mod iptables;
 mod netns;
 mod socket;
 mod system;
+mod tap;
 
 pub use child::fork_detached;
 pub use file::UnnamedFile;
+pub use iptables::legacy_forward_drops;
 pub use netns::{Entered, NetNs, isolate_thread};
 pub use socket::{netlink_socket, netns_cookie};
 pub use system::{boot_id, booted_at, hostname, is_root, kernel_release, random, read_sysctl, write_sysctl};
+pub use tap::Tap;
