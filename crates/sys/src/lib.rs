@@ -7,6 +7,8 @@ mod file;
 mod netns;
 mod socket;
 mod system;
+#[cfg(feature = "trace")]
+pub mod trace;
 
 pub use child::fork_detached;
 pub use file::UnnamedFile;
