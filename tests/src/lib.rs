@@ -7,6 +7,8 @@ mod image;
 mod plugin;
 mod podplumb;
 mod process;
+mod ruleset;
+mod traced;
 mod world;
 
 pub use containerd::{Containerd, Sandbox};
@@ -14,4 +16,6 @@ pub use docker::{Container, Docker};
 pub use plugin::{Answer, Plugin};
 pub use podplumb::{Finding, Podplumb};
 pub use process::{Daemon, kill, output, parent, run, wait_until};
-pub use world::{Plugins, World, binaries, require};
+pub use ruleset::Ruleset;
+pub use traced::{Fault, Traced, run_traced};
+pub use world::{PLUGINS, Plugins, World, binaries, require, shipped};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::OnceLock;
 
 use rustix::mount::MountFlags;
@@ -16,6 +17,29 @@ pub enum Plugins {
     /// podplumb's.
     Podplumb,
 }
+
+/// The names of all plugins that a node needs.
+pub const PLUGINS: [&str; 19] = [
+    "bandwidth",
+    "bridge",
+    "dhcp",
+    "dummy",
+    "firewall",
+    "flannel",
+    "host-device",
+    "host-local",
+    "ipvlan",
+    "loopback",
+    "macvlan",
+    "portmap",
+    "ptp",
+    "sbr",
+    "static",
+    "tap",
+    "tuning",
+    "vlan",
+    "vrf",
+];
 
 /// Directories that runtimes, plugins and podplumb write to.
 const PRIVATE: [&str; 6] =
@@ -85,15 +109,20 @@ impl World {
             Plugins::Podplumb => {
                 let dir = self.path().join("plugins");
                 if !dir.exists() {
-                    std::fs::create_dir_all(&dir).expect("a directory");
-                    for name in plugins::names() {
-                        std::os::unix::fs::symlink(binaries().join("podplumb-cni"), dir.join(name))
-                            .expect("a link");
-                    }
+                    link_plugins(&dir, &binaries().join("podplumb-cni"));
                 }
                 dir
             }
         }
+    }
+
+    /// The directory of podplumb's plugins as they are shipped: static, optimised, stripped.
+    pub fn shipped_dir(&self) -> PathBuf {
+        let dir = self.path().join("shipped");
+        if !dir.exists() {
+            link_plugins(&dir, shipped());
+        }
+        dir
     }
 
     /// Writes the network that pods are in: a bridge with a gateway, masqueraded.
@@ -107,6 +136,14 @@ impl World {
             }],
         });
         std::fs::write("/etc/cni/net.d/10-pods.conflist", conflist.to_string()).expect("a configuration");
+    }
+}
+
+/// Links the binary to the name of each plugin that it is.
+fn link_plugins(dir: &Path, binary: &Path) {
+    std::fs::create_dir_all(dir).expect("a directory");
+    for name in plugins::names() {
+        std::os::unix::fs::symlink(binary, dir.join(name)).expect("a link");
     }
 }
 
@@ -155,5 +192,31 @@ pub fn binaries() -> &'static Path {
         let target = own.ancestors().nth(2).expect("target/debug/deps/test").to_owned();
         assert!(target.join("podplumb").exists(), "podplumb is not in {}", target.display());
         target
+    })
+}
+
+/// The plugin binary as `make plugin` builds it: built once for all tests of this process.
+pub fn shipped() -> &'static Path {
+    static SHIPPED: OnceLock<PathBuf> = OnceLock::new();
+    SHIPPED.get_or_init(|| {
+        if let Some(directory) = std::env::var_os("PODPLUMB_BIN_DIR") {
+            return Path::new(&directory).join("podplumb-cni");
+        }
+        let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+        let arguments = [
+            "build",
+            "--quiet",
+            "--locked",
+            "--profile",
+            "plugin",
+            "--target",
+            &target,
+            "-p",
+            "podplumb-cni",
+        ];
+        run(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()), &arguments);
+        let own = std::env::current_exe().expect("a test has a path");
+        let root = own.ancestors().nth(3).expect("target/debug/deps/test");
+        root.join(target).join("plugin/podplumb-cni")
     })
 }

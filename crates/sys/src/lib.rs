@@ -9,6 +9,8 @@ mod netns;
 mod socket;
 mod system;
 mod tap;
+#[cfg(feature = "trace")]
+pub mod trace;
 
 pub use child::fork_detached;
 pub use file::UnnamedFile;
