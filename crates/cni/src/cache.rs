@@ -141,12 +141,12 @@ pub struct Cache {
     dir: PathBuf,
 }
 
-/// What a cache has of a network.
+/// What a cache has.
 #[derive(Debug, Default)]
 pub struct Contents {
-    /// Its attachments.
+    /// Attachments.
     pub entries: Vec<Entry>,
-    /// Files that cannot be understood, and whose names say that they may be of this network.
+    /// Files that cannot be understood; those whose names begin like a network's may be that network's.
     pub unreadable: Vec<(PathBuf, Unreadable)>,
 }
 
@@ -209,23 +209,30 @@ impl Cache {
 
     /// Everything about a network.
     pub fn of_network(&self, name: &NetworkName) -> io::Result<Contents> {
+        let mut contents = self.scan(&format!("{name}-"))?;
+        contents.entries.retain(|entry| entry.key.network == *name);
+        Ok(contents)
+    }
+
+    /// Everything.
+    pub fn contents(&self) -> io::Result<Contents> {
+        self.scan("")
+    }
+
+    /// The files whose names begin like this, by name.
+    fn scan(&self, prefix: &str) -> io::Result<Contents> {
         let mut contents = Contents::default();
         let files = match std::fs::read_dir(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(contents),
             files => files?,
         };
         let mut paths = files.map(|file| Ok(file?.path())).collect::<io::Result<Vec<PathBuf>>>()?;
+        paths.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix)));
         paths.sort();
-        let prefix = format!("{name}-");
-        let is_ours =
-            |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix));
-        for path in paths.into_iter().filter(is_ours) {
-            match network::read(&path)
-                .map_err(|error| Unreadable(error.to_string()))
-                .and_then(|content| Entry::parse(&content))
-            {
-                Ok(entry) if entry.key.network == *name => contents.entries.push(entry),
-                Ok(_) => {}
+        for path in paths {
+            let content = network::read(&path).map_err(|error| Unreadable(error.to_string()));
+            match content.and_then(|content| Entry::parse(&content)) {
+                Ok(entry) => contents.entries.push(entry),
                 Err(error) => contents.unreadable.push((path, error)),
             }
         }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cache::Entry;
 use crate::environment::Command;
-pub use crate::exec::{PATIENCE, Request, execute, execute_within, find};
+pub use crate::exec::{PATIENCE, Request, execute, execute_within, find, is_name};
 use crate::{Code, Error, Version};
 
 /// The configuration that libcni would pass to one plugin of a chain: its own part, the list's name and version, the

@@ -42,9 +42,14 @@ pub struct Request<'a> {
     pub path: &'a [PathBuf],
 }
 
+/// Whether a plugin's type can be the name of a file in the plugin directory.
+pub fn is_name(kind: &str) -> bool {
+    !kind.is_empty() && !kind.contains(['/', '\0']) && kind != "." && kind != ".."
+}
+
 /// Finds a plugin by its type.
 pub fn find(kind: &str, path: &[PathBuf]) -> Result<PathBuf> {
-    if kind.is_empty() || kind.contains(['/', '\0']) || kind == "." || kind == ".." {
+    if !is_name(kind) {
         return Err(Error::new(Code::InvalidConfig, format!("{kind:?} is not a plugin's name")));
     }
     let found = path.iter().map(|dir| dir.join(kind)).find(|file| file.is_file());

@@ -282,7 +282,7 @@ pub fn files(dir: &Path, extensions: &[&str]) -> io::Result<Vec<PathBuf>> {
 }
 
 /// A configuration's content. What is not a file, or too large, is refused without waiting for it.
-pub(crate) fn read(file: &Path) -> io::Result<Vec<u8>> {
+pub fn read(file: &Path) -> io::Result<Vec<u8>> {
     let refuse = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     // O_NONBLOCK: a FIFO in its place must not make us wait for a writer.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
