@@ -274,7 +274,8 @@ impl Finder {
             }
             Some(_) => {
                 self.add(format!("{prefix}/ipam"), "ipam is not a JSON object", "write {\"type\": …}");
-                None
+                // Which capabilities it would add cannot be known.
+                Some("?")
             }
         };
         self.capabilities(prefix, plugin, kind.unwrap_or_default(), ipam);

@@ -181,7 +181,9 @@ impl Validation {
             if !ipam.is_empty() {
                 self.plugin(file, &format!("{prefix}/ipam/type"), ipam, network);
             }
-            if let Some(problem) = settings(kind, ipam, plugin, network, &prefix) {
+            // Others' plugins of the same name have other options.
+            let is_ours = !matches!(origin::of(kind, &self.dirs), Origin::Foreign { .. });
+            if let Some(problem) = settings(kind, ipam, plugin, network, &prefix).filter(|_| is_ours) {
                 self.add(file, problem);
             }
         }
@@ -203,7 +205,10 @@ impl Validation {
                     Ok(versions) if versions.iter().any(|supported| supported == version) => {}
                     Ok(versions) => {
                         let what = format!("{} does not support cniVersion {version}", path.display());
-                        let hint = format!("it supports {}", versions.join(", "));
+                        let mut hint = format!("it supports {}", versions.join(", "));
+                        if plugins::select(kind).is_some() {
+                            hint.push_str("; podplumb's supports it: `podplumb cni install`");
+                        }
                         self.add(file, Problem::new(at, what, hint));
                     }
                     Err(error) => {
