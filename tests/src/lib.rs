@@ -15,3 +15,8 @@ pub use plugin::{Answer, Plugin};
 pub use podplumb::{Finding, Podplumb};
 pub use process::{Daemon, kill, output, parent, run, wait_until};
 pub use world::{Plugins, World, binaries, require};
+
+/// The guide's code compiles, and does what it says.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/write-a-cni-plugin.md")]
+struct Guide;
