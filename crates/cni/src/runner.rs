@@ -185,6 +185,13 @@ impl Runner {
             Some(Ok(entry)) => entry,
         };
         let shared = shared(network, attachment, Some(&entry)).map_err(refuse)?;
+        if shared.netns.is_none() {
+            let message = "CHECK needs the network namespace, and the cache does not have it";
+            return Err(refuse(
+                Error::new(Code::InvalidNetns, message)
+                    .details("runtimes with a libcni before 1.2 do not write it down: give it"),
+            ));
+        }
         let previous = previous(&entry, network.version).map_err(refuse)?;
         let check = |plugin| {
             let checked = self.call(Command::Check, &shared, plugin, &previous);

@@ -1,7 +1,6 @@
 //! A chained CNI plugin: each pod gets a file with its addresses and its name, in a directory for dnsmasq's --hostsdir.
 
 use cni::{Call, Code, Config, Environment, Error, Files, Outcome, Plugin, Result};
-
 #[derive(serde::Deserialize)]
 struct Settings {
     directory: Files,

@@ -110,10 +110,9 @@ impl Validation {
         let before = self.findings.len();
         problems.into_iter().for_each(|problem| self.add(file, problem));
         let own: Value = serde_json::from_slice(&text).unwrap_or_default();
-        if let Some(name) = own.get("name").and_then(Value::as_str) {
-            self.name(file, name);
-        }
-        if !is_single {
+        let name = own.get("name").and_then(Value::as_str);
+        let is_first = name.is_none_or(|name| self.take(file, name));
+        if !is_single && is_first {
             self.folder(file, &own);
         }
         // Settings make sense only of what can be loaded.
@@ -128,18 +127,16 @@ impl Validation {
         }
     }
 
-    fn name(&mut self, file: &Path, name: &str) {
+    /// Whether this is the file that a network of this name is taken from.
+    fn take(&mut self, file: &Path, name: &str) -> bool {
         let taken = self.names.get(name).filter(|other| other.parent() == file.parent()).cloned();
-        match taken {
-            Some(other) => {
-                let what =
-                    format!("the network {name:?} is in {} already, which comes first", other.display());
-                self.add(file, Problem::new("/name", what, "give one of them another name, or remove it"));
-            }
-            None => {
-                self.names.insert(name.to_owned(), file.to_owned());
-            }
+        if let Some(other) = &taken {
+            let what = format!("the network {name:?} is in {} already, which comes first", other.display());
+            self.add(file, Problem::new("/name", what, "give one of them another name, or remove it"));
+        } else {
+            self.names.insert(name.to_owned(), file.to_owned());
         }
+        taken.is_none()
     }
 
     /// The plugins in the folder of a list's name.
