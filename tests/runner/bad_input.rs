@@ -25,7 +25,7 @@ fn configurations_that_cannot_be_loaded_are_refused_with_a_hint_and_validate_say
         (good.replace("\"pods\"", "\"../pods\""), "\"../pods\""),
         (good.replace("\"pods\"", "\"po\\nds\""), "may contain only"),
         (good.replace("\"pods\"", "\"po\\\"ds\""), "may contain only"),
-        (good.replace("\"bridge\",", "7,"), "not a string"),
+        (good.replace("\"type\":\"bridge\"", "\"type\":7"), "not a string"),
         ("[".repeat(100_000), "not JSON"),
         ("\u{0}\u{1}".to_owned(), "not JSON"),
     ];

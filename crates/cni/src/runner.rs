@@ -288,6 +288,14 @@ impl Runner {
     }
 
     fn lock(&self, key: &AttachmentKey) -> Result<lock::Held, Failure> {
+        if self.cache.is_too_long(key) {
+            let message = "network, container and interface are too long together";
+            let error = Error::new(Code::InvalidEnvironment, message);
+            return Err(failure(
+                key.to_string(),
+                error.details("the name of the cache file would exceed 255 bytes"),
+            ));
+        }
         let locked = lock::attachment(&self.lock_dir, key).map_err(Error::io("lock", &self.lock_dir));
         locked.map_err(|error| failure(key.to_string(), error))
     }
@@ -306,11 +314,6 @@ impl Runner {
     /// What can be known before the first plugin is called. After that, a failure is undone, and that would take an attachment
     /// away that was there before.
     fn may_begin(&self, network: &Network, key: &AttachmentKey) -> Result<(), Error> {
-        if self.cache.is_too_long(key) {
-            let message = "network, container and interface are too long together";
-            return Err(Error::new(Code::InvalidEnvironment, message)
-                .details("the name of the cache file would exceed 255 bytes"));
-        }
         let path = self.cache.path(key);
         if std::fs::symlink_metadata(&path).is_ok() {
             return Err(Error::new(Code::Internal, "it is attached already")
