@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cni::{Args, Attachment, AttachmentKey};
+use cni::{Args, Attachment, AttachmentKey, Network};
 use observe::CniPaths;
 
 use super::{netns, network, require_root, runner, tell};
@@ -37,7 +37,10 @@ pub(super) fn del(options: &DelOptions) -> anyhow::Result<Ended> {
     let attachment = attachment(&options.attachment, options.netns.as_deref())?;
     let runner = runner(call)?;
     // The configuration of the ADD is in the cache. Only where it is not, the one on disk counts, and what is wrong with it.
-    let remembered = matches!(runner.cache.read(&attachment.key), Ok(Some(Ok(_))));
+    let remembered = match runner.cache.read(&attachment.key) {
+        Ok(Some(Ok(entry))) => Network::from_cached(&entry.config).is_ok(),
+        _ => false,
+    };
     let network = if remembered { None } else { Some(network(call, &options.attachment.network)?) };
     Ok(tell(&runner.del(network.as_ref(), &attachment).err().unwrap_or_default()))
 }

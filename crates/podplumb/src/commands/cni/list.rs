@@ -46,8 +46,11 @@ pub(super) fn run(options: &ListOptions) -> anyhow::Result<Ended> {
     let place = &options.place;
     let files = cni::files(&place.conf_dir, &["conf", "conflist", "json"])
         .with_context(|| format!("cannot read {}", place.conf_dir.display()))?;
-    let contents = Cache::at(&place.cache_dir).contents();
-    let contents = contents.with_context(|| format!("cannot read {}", place.cache_dir.display()))?;
+    let contents = Cache::at(&place.cache_dir).contents().unwrap_or_else(|error| {
+        // Only root may read it; the networks are there for everybody.
+        eprintln!("attachments are not known: cannot read {}: {error}", place.cache_dir.display());
+        Contents::default()
+    });
     let mut lines: Vec<Line> =
         files.into_iter().map(|file| line(file, &dirs(&place.bin_dir), &contents)).collect();
     take(&mut lines);
