@@ -344,4 +344,13 @@ fn plugins_in_a_networks_folder_are_called_also_when_the_folder_is_gone() {
     let commands: Vec<String> = rig.calls().iter().map(|call| call.command().to_owned()).collect();
     assert_eq!(commands, ["ADD", "DEL"]);
     assert_eq!(traces(), nothing());
+
+    // libcni's entries do not tell of the folder: there, what is in it by now counts.
+    std::fs::create_dir_all("/etc/cni/net.d/pods").unwrap();
+    rig.network("1.0.0", &[bridge()]);
+    rig.cni(0, &["add", "pods", "a", "a"]);
+    std::fs::write("/etc/cni/net.d/pods/10-extra.conf", r#"{"type":"extra"}"#).unwrap();
+    rig.cni(0, &["del", "pods", "a"]);
+    assert_eq!(rig.calls().iter().filter(|call| call.command() == "DEL").count(), 1);
+    assert_eq!(traces(), nothing());
 }

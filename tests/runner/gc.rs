@@ -118,3 +118,32 @@ fn a_plugin_that_fails_does_not_keep_the_others_from_collecting() {
     );
     assert_eq!(traces(), nothing());
 }
+
+#[test]
+fn it_waits_until_nobody_works_on_the_network() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new();
+    let (begun, done, after) =
+        (rig.world.path().join("begun"), rig.world.path().join("done"), rig.world.path().join("after"));
+    let text = format!(
+        "case $CNI_COMMAND in\nADD) echo '{{\"cniVersion\":\"1.1.0\",\"dns\":{{}}}}' ;;\n\
+         DEL) touch {}; sleep 1; touch {} ;;\nGC) [ -e {} ] && touch {} ;;\nesac; true",
+        begun.display(),
+        done.display(),
+        done.display(),
+        after.display()
+    );
+    rig.script("slow", &text);
+    rig.network("1.1.0", &[json!({ "type": "slow" })]);
+    rig.add("a");
+    let binary = podplumb_tests::binaries().join("podplumb");
+    let mut del = std::process::Command::new(binary);
+    del.args(["cni", "del", "pods", "a", "--bin-dir", rig.scripts().to_str().unwrap()]);
+    let mut del = del.spawn().unwrap();
+    podplumb_tests::wait_until("DEL has begun", || begun.exists());
+    rig.cni(0, &["gc", "pods", "--nothing-valid"]);
+    assert!(del.wait().unwrap().success());
+    assert!(after.exists(), "GC came after the DEL");
+}

@@ -4,12 +4,13 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::{Pid, PidfdFlags};
+use rustix::process::{Pid, PidfdFlags, Signal};
 use serde_json::Value;
 
 use crate::environment::Command;
@@ -83,6 +84,7 @@ pub fn execute_within(kind: &str, config: &Value, request: &Request<'_>, limit: 
         .env("CNI_IFNAME", request.ifname)
         .env("CNI_ARGS", request.args)
         .env("CNI_PATH", path)
+        .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -90,8 +92,11 @@ pub fn execute_within(kind: &str, config: &Value, request: &Request<'_>, limit: 
     let said = match converse(&mut child, config.to_string().as_bytes(), limit) {
         Ok(said) => said,
         Err(error) => {
-            // Whatever went wrong, no child stays behind: it would be nobody's.
-            let _ = child.kill();
+            // Whatever went wrong, no child stays behind, nor a plugin that it calls itself: they would be nobody's. It was not
+            // waited for, so the group is still its own.
+            if let Some(group) = pid(&child) {
+                let _ = rustix::process::kill_process_group(group, Signal::KILL);
+            }
             let _ = child.wait();
             return Err(fail("wait for", error));
         }
@@ -130,6 +135,10 @@ fn answer(kind: &str, command: Command, said: &Said) -> Result<Value> {
     }
 }
 
+fn pid(child: &Child) -> Option<Pid> {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+}
+
 /// Gives a child its input, takes its output, and waits until it ends.
 ///
 /// What counts is what is in the pipes when it ends: a process that it left behind may keep them open for ever.
@@ -141,8 +150,7 @@ fn converse(child: &mut Child, mut input: &[u8], limit: Duration) -> io::Result<
     }
     let mut stdout = Stream::new(child.stdout.take().map(OwnedFd::from), MAX_CONFIG_BYTES as usize)?;
     let mut stderr = Stream::new(child.stderr.take().map(OwnedFd::from), MAX_STDERR_BYTES)?;
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let pidfd = pid.and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
+    let pidfd = pid(child).and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
     loop {
         let left = limit.saturating_sub(start.elapsed());
         if left.is_zero() {
@@ -321,13 +329,25 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_that_hangs_is_ended() {
+    fn a_plugin_that_hangs_is_ended_with_those_that_it_called() {
         let dir = tempfile::tempdir().unwrap();
-        let mark = dir.path().join("pid");
-        let text = format!("echo $$ > {}; exec sleep 100", mark.display());
+        let mark = dir.path().join("pids");
+        let text = format!("sleep 100 & echo $$ $! > {}; wait", mark.display());
         let error = script(&text, Command::Del, Duration::from_millis(300)).unwrap_err();
         assert!(error.details.contains("more than 0.3 s"), "{error}");
-        let pid: i32 = std::fs::read_to_string(&mark).unwrap().trim().parse().unwrap();
-        assert!(rustix::process::test_kill_process(Pid::from_raw(pid).unwrap()).is_err(), "it was reaped");
+        let pids = std::fs::read_to_string(&mark).unwrap();
+        let pids: Vec<&str> = pids.split_whitespace().collect();
+        assert_eq!(pids.len(), 2);
+        assert!(!Path::new("/proc").join(pids[0]).exists(), "it was reaped");
+        // Its child is init's to reap, whenever that is.
+        let is_alive = || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", pids[1])).unwrap_or_default();
+            stat.contains("(sleep) ") && !stat.contains(") Z ")
+        };
+        let start = Instant::now();
+        while is_alive() {
+            assert!(start.elapsed() < Duration::from_secs(30), "{pids:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }

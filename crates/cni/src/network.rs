@@ -25,6 +25,8 @@ pub struct Network {
     pub inlined_only: bool,
     /// The configuration of each plugin, in order.
     pub plugins: Vec<Value>,
+    /// How many of them are in the file; the others are from the folder.
+    pub inlined: usize,
     /// The configuration as the cache keeps it: complete, so that DEL can be called when the files are gone.
     pub list: Value,
 }
@@ -176,6 +178,7 @@ impl Network {
             disable_check: switch(&object, "disableCheck")?,
             disable_gc: switch(&object, "disableGC")?,
             inlined_only,
+            inlined: plugins.len(),
             plugins,
             list: Value::Object(object),
         })

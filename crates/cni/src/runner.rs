@@ -150,7 +150,8 @@ impl Runner {
     /// Calls DEL of each plugin, the last first, all of them whatever fails, and forgets the result once none did.
     ///
     /// The configuration is that of the ADD, where it was remembered: what it made is to be removed, also when the file says
-    /// something else by now, or is gone. `network` is for attachments that nobody remembers.
+    /// something else by now, or is gone. `network` is for attachments that nobody remembers, and for plugins in the network's
+    /// folder, which libcni does not remember.
     pub fn del(&self, network: Option<&Network>, attachment: &Attachment) -> Result<(), Vec<Failure>> {
         let _lock = self.lock(&attachment.key).map_err(|error| vec![error])?;
         let (cached, is_readable) = match self.cached(&attachment.key).map_err(|error| vec![error])? {
@@ -334,7 +335,13 @@ impl Runner {
         cached: Option<&Entry>,
     ) -> Result<(), Vec<Failure>> {
         let refuse = |error| vec![failure(format!("DEL of {}", attachment.key), error)];
-        let remembered = cached.and_then(|entry| Network::from_cached(&entry.config).ok());
+        let mut remembered = cached.and_then(|entry| Network::from_cached(&entry.config).ok());
+        if let (Some(remembered), Some(network)) = (&mut remembered, network)
+            && !remembered.inlined_only
+        {
+            // libcni remembers the list's file only. Which plugins of its folder it called, the folder may still tell.
+            remembered.plugins.extend_from_slice(&network.plugins[network.inlined..]);
+        }
         let Some(network) = remembered.as_ref().or(network) else {
             return Err(refuse(Error::new(
                 Code::UnknownContainer,

@@ -41,7 +41,10 @@ pub(super) fn del(options: &DelOptions) -> anyhow::Result<Ended> {
         Ok(Some(Ok(entry))) => Network::from_cached(&entry.config).is_ok(),
         _ => false,
     };
-    let network = if remembered { None } else { Some(network(call, &options.attachment.network)?) };
+    let network = match network(call, &options.attachment.network) {
+        Err(_) if remembered => None,
+        network => Some(network?),
+    };
     Ok(tell(&runner.del(network.as_ref(), &attachment).err().unwrap_or_default()))
 }
 
