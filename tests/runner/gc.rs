@@ -143,7 +143,7 @@ fn it_waits_until_nobody_works_on_the_network() {
     del.args(["cni", "del", "pods", "a", "--bin-dir", rig.scripts().to_str().unwrap()]);
     let mut del = del.spawn().unwrap();
     podplumb_tests::wait_until("DEL has begun", || begun.exists());
-    rig.cni(0, &["gc", "pods", "--nothing-valid"]);
+    rig.cni(0, &["gc", "pods", "--valid", "a:eth0"]);
     assert!(del.wait().unwrap().success());
     assert!(after.exists(), "GC came after the DEL");
 }

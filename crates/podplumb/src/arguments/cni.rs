@@ -58,7 +58,7 @@ pub(crate) struct CallOptions {
     #[arg(long)]
     pub(crate) exec: bool,
     /// End a plugin that takes longer
-    #[arg(long, value_parser = super::duration, default_value = "60s")]
+    #[arg(long, value_name = "TIME", value_parser = super::duration, default_value = "60s")]
     pub(crate) timeout: Duration,
 }
 
