@@ -4,6 +4,7 @@
 //! crash between any two steps leaves something that names what to undo.
 
 mod bridge;
+pub mod dhcp;
 mod host_local;
 pub mod ipam;
 mod loopback;
@@ -14,8 +15,12 @@ mod removal;
 use cni::Plugin;
 
 /// All plugins by their type.
-const PLUGINS: [(&str, &dyn Plugin); 3] =
-    [("bridge", &bridge::Bridge), ("host-local", &host_local::HostLocal), ("loopback", &loopback::Loopback)];
+const PLUGINS: [(&str, &dyn Plugin); 4] = [
+    ("bridge", &bridge::Bridge),
+    ("dhcp", &dhcp::Dhcp),
+    ("host-local", &host_local::HostLocal),
+    ("loopback", &loopback::Loopback),
+];
 
 /// The plugin of this type.
 pub fn select(kind: &str) -> Option<&'static dyn Plugin> {
