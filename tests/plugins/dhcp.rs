@@ -555,6 +555,141 @@ fn an_add_that_died_with_its_daemon_is_given_back_by_the_next_one() {
 }
 
 #[test]
+fn whenever_a_daemon_dies_del_finds_what_the_server_gave() {
+    if !can_run() {
+        return;
+    }
+    let lan = Lan::new();
+    let _server = lan.dnsmasq("10.77.0.100,10.77.0.200", &[]);
+    let (mut given, mut not_given) = (0, 0);
+    // From before the first packet to after the answer; an ADD takes a few milliseconds.
+    for step in 0..40 {
+        let id = format!("a{step}");
+        join(&id);
+        let mut daemon = lan.daemon(&[]);
+        std::thread::scope(|scope| {
+            scope.spawn(|| lan.plugin.on("ADD", &id));
+            std::thread::sleep(Duration::from_micros(step * 400));
+            daemon.crash();
+        });
+        // What was sent before the end may still be on its way.
+        std::thread::sleep(Duration::from_millis(50));
+        // The server's table has the client identifier in hexadecimal.
+        let client: String = format!("{id}/lan/eth0").bytes().map(|byte| format!(":{byte:02x}")).collect();
+        let has_lease = || lan.server_leases().contains(&format!(" 00{client}"));
+        match has_lease() {
+            true => given += 1,
+            false => not_given += 1,
+        }
+        assert!(!has_lease() || recorded() == [format!("lan:{id}:eth0")], "step {step}: {:?}", recorded());
+        let _next = lan.daemon(&[]);
+        lan.plugin.del(&id);
+        wait_until("the server has the address back", || !has_lease());
+        assert_eq!(recorded(), [""; 0], "step {step}");
+    }
+    assert!(given > 0 && not_given > 0, "the moments are well chosen: {given} and {not_given}");
+}
+
+#[test]
+fn a_lease_whose_namespace_went_with_the_daemon_is_forgotten() {
+    if !can_run() {
+        return;
+    }
+    let lan = Lan::new();
+    let _server = lan.dnsmasq("10.77.0.100,10.77.0.110", &[]);
+    let mut daemon = lan.daemon(&[]);
+    lan.add("gone");
+    lan.add("replaced");
+    lan.add("kept");
+    daemon.crash();
+    for id in ["gone", "replaced"] {
+        run("ip", &["netns", "del", id]);
+    }
+    run("ip", &["netns", "add", "replaced"]);
+    // Not readable, as no daemon writes it.
+    std::fs::write(Path::new(LEASES).join("lan:damaged:eth0"), "{").unwrap();
+    let _daemon = lan.daemon(&[]);
+    wait_until("only one is left", || recorded() == ["lan:kept:eth0"]);
+    for id in ["gone", "replaced", "kept", "damaged"] {
+        lan.plugin.del(id);
+    }
+    assert_eq!(recorded(), [""; 0]);
+}
+
+#[test]
+fn twenty_at_once_get_twenty_addresses() {
+    if !can_run() {
+        return;
+    }
+    let lan = Lan::new();
+    let _server = lan.dnsmasq("10.77.0.100,10.77.0.200", &[]);
+    let _daemon = lan.daemon(&[]);
+    let ids: Vec<String> = (0..20).map(|n| format!("c{n}")).collect();
+    ids.iter().for_each(|id| join(id));
+    let at_once = |command: &'static str| -> Vec<Answer> {
+        std::thread::scope(|scope| {
+            let calls: Vec<_> = ids.iter().map(|id| scope.spawn(|| lan.plugin.on(command, id))).collect();
+            calls.into_iter().map(|call| call.join().unwrap()).collect()
+        })
+    };
+    let answers = at_once("ADD");
+    assert!(answers.iter().all(|answer| answer.ok), "{answers:?}");
+    let addresses: std::collections::BTreeSet<String> = answers.iter().map(Answer::ip).collect();
+    assert_eq!(addresses.len(), 20);
+    assert!(at_once("DEL").iter().all(|answer| answer.ok));
+    wait_until("the server has all addresses back", || !lan.server_leases().contains("10.77.0."));
+    assert_eq!(recorded(), [""; 0]);
+}
+
+#[test]
+fn a_daemon_serves_the_socket_that_a_service_manager_opened() {
+    if !can_run() {
+        return;
+    }
+    let lan = Lan::new();
+    let _server = lan.dnsmasq("10.77.0.100,10.77.0.110", &[]);
+    std::fs::create_dir_all("/run/cni").unwrap();
+    let listener = std::os::unix::net::UnixListener::bind("/run/cni/dhcp.sock").unwrap();
+    let script =
+        "exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" daemon -pidfile /run/dhcp.pid";
+    let mut daemon = std::process::Command::new("sh")
+        .arg("-c")
+        .arg(script)
+        .arg(program(&lan.world))
+        .stdin(std::os::fd::OwnedFd::from(listener))
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    // The socket was there before the daemon: nothing has to be waited for.
+    let answer = lan.add("a");
+    lan.plugin.del("a");
+    let pid = std::fs::read_to_string("/run/dhcp.pid").unwrap();
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    assert!(answer.ip().starts_with("10.77.0."));
+    assert_eq!(pid, daemon.id().to_string());
+}
+
+#[test]
+fn a_daemon_in_a_container_finds_the_host_by_its_prefix() {
+    if !can_run() {
+        return;
+    }
+    let lan = Lan::new();
+    let _server = lan.dnsmasq("10.77.0.100,10.77.0.110", &[]);
+    let host = lan.path("host");
+    std::fs::create_dir(&host).unwrap();
+    std::os::unix::fs::symlink("/run", Path::new(&host).join("run")).unwrap();
+    let _daemon = lan.daemon(&["-hostprefix", &host]);
+    lan.add("a");
+    lan.plugin.del("a");
+    // Without a prefix it would look at another place.
+    std::fs::remove_file(Path::new(&host).join("run")).unwrap();
+    join("b");
+    assert_eq!(lan.plugin.on("ADD", "b").code(), 8);
+}
+
+#[test]
 fn a_del_ends_an_add_that_is_under_way() {
     if !can_run() {
         return;

@@ -92,6 +92,11 @@ impl Keeper {
 
     /// Goes on where the daemon before this one stopped.
     pub(super) fn resume(mut self) {
+        if let Err(PortError::Gone(why)) = self.namespace() {
+            self.log(format_args!("forgotten, its container is gone: {why}"));
+            let _ = self.forget();
+            return;
+        }
         match &self.record.phase {
             Phase::Bound(lease) => {
                 self.log(format_args!("goes on with {}", lease.address));
