@@ -671,6 +671,32 @@ fn a_daemon_serves_the_socket_that_a_service_manager_opened() {
 }
 
 #[test]
+fn the_capabilities_of_the_unit_suffice() {
+    if !can_run() || !require(&["setpriv"]) {
+        return;
+    }
+    let lan = Lan::new();
+    let server = lan.dnsmasq("10.77.0.100,10.77.0.110", &[]);
+    let unit = include_str!("../../deploy/podplumb-dhcp.service");
+    let set = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap();
+    let set: String = set.split(' ').map(|name| name.replace("CAP_", ",+").to_lowercase()).collect();
+    let arguments = [
+        &format!("--bounding-set=-all{set}"),
+        "--no-new-privs",
+        &program(&lan.world).display().to_string(),
+        "daemon",
+    ];
+    let daemon = Daemon::start("setpriv", &arguments, &lan.world.path().join("daemon.log"));
+    wait_until("the daemon listens", || lan.status().ok);
+    let bounding = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+    assert!(!bounding.contains("CapEff:\t000001ffffffffff"), "{bounding}");
+    let answer = lan.add("a");
+    assert!(lan.check("a", &answer).ok);
+    lan.plugin.del("a");
+    wait_until("the server has the address back", || server.log().contains("DHCPRELEASE"));
+}
+
+#[test]
 fn a_daemon_in_a_container_finds_the_host_by_its_prefix() {
     if !can_run() {
         return;

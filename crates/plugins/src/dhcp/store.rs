@@ -1,15 +1,16 @@
 //! Leases on disk, so that they outlive the daemon: a file each, next to its socket, complete before it has a name.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use model::{AttachmentKey, BootId, IfIndex, MacAddr, NetworkName, NsId, NsInode};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use std::net::Ipv4Addr;
 use sys::UnnamedFile;
 
 use super::frame::End;
@@ -70,6 +71,8 @@ impl From<Server> for End {
 pub(super) struct Store {
     directory: OwnedFd,
     boot_id: BootId,
+    /// Where files cannot be without a name, those of one process share a temporary one.
+    writing: Mutex<()>,
 }
 
 /// The directory that belongs to a socket: `/run/cni/dhcp-leases` to `/run/cni/dhcp.sock`.
@@ -106,7 +109,7 @@ impl Store {
             }
             locked => locked?,
         }
-        Ok(Self { directory, boot_id: sys::boot_id()? })
+        Ok(Self { directory, boot_id: sys::boot_id()?, writing: Mutex::default() })
     }
 
     /// A record of an attachment that has nothing yet.
@@ -129,7 +132,9 @@ impl Store {
     pub(super) fn save(&self, record: &Record) -> io::Result<()> {
         let name = record.key.file_name();
         let temporary = format!(".{name}");
-        let file = UnnamedFile::new(self.directory.as_fd(), &serde_json::to_vec(record)?)?;
+        let content = serde_json::to_vec(record)?;
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = UnnamedFile::new(self.directory.as_fd(), &content)?;
         // A crash between the next two steps leaves it.
         match rustix::fs::unlinkat(&self.directory, &temporary, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
