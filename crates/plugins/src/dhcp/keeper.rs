@@ -52,6 +52,8 @@ pub(super) struct Keeper {
     pub(super) orders: Receiver<Order>,
     /// Set before a release is ordered, so that a conversation ends early.
     pub(super) stop: Arc<AtomicBool>,
+    /// Any server was asked to prolong the lease, in vain.
+    pub(super) asked_anybody: bool,
 }
 
 /// Whether a keeper goes on, and until when there is nothing to do.
@@ -282,13 +284,15 @@ impl Keeper {
         let Phase::Bound(lease) = self.record.phase.clone() else { return Next::Wait(NEVER) };
         let Some(times) = lease.times else { return Next::Wait(NEVER) };
         let now = sys::since_boot();
-        if now >= times.expire {
+        let is_over = now >= times.expire;
+        if is_over && self.asked_anybody {
             return self.lose(lease, "it expired, and no server answered");
         }
         let rebinding = now >= times.rebind;
         let end = if rebinding { times.expire } else { times.rebind };
         // Half of what is left, but not too often, and in time for the next state.
-        let later = || Next::Wait((now + ((end - now) / 2).max(SHORTEST_PAUSE)).min(end));
+        let pause = (end.saturating_sub(now) / 2).max(SHORTEST_PAUSE);
+        let later = || Next::Wait((now + pause).min(end));
         let port = match self.port() {
             Ok(port) => port,
             Err(PortError::Gone(why)) => {
@@ -298,14 +302,21 @@ impl Keeper {
             }
             Err(PortError::Failed(why)) => {
                 self.log(format_args!("cannot renew {}: {why}", lease.address));
+                self.asked_anybody |= is_over;
                 return later();
             }
         };
-        match self.client(&port).renew(&lease, rebinding, (now + TRY).min(end)) {
+        self.asked_anybody = rebinding;
+        if is_over {
+            // The machine was suspended, or no daemon ran: that is no reason to end what the server may still grant.
+            self.log(format_args!("{} expired meanwhile", lease.address));
+            return self.begin_again(&port, lease);
+        }
+        match self.client(&port).renew(&lease, rebinding, (sys::since_boot() + TRY).min(end)) {
             Ok(Renewal::Granted(new)) => self.bind(new),
             Ok(Renewal::Refused) => {
                 self.log(format_args!("the server refused to renew {}", lease.address));
-                self.begin_again(&port, lease, times.expire)
+                self.begin_again(&port, lease)
             }
             Ok(Renewal::Silent) => {
                 let whom = if rebinding { "any server" } else { "its server" };
@@ -323,6 +334,7 @@ impl Keeper {
     fn bind(&mut self, lease: Lease) -> Next {
         self.log(format_args!("renewed {}", lease.address));
         let next = lease.times.map_or(NEVER, |times| times.renew);
+        self.asked_anybody = false;
         self.record.phase = Phase::Bound(lease);
         if let Err(error) = self.save() {
             // The lease is good; only a daemon that starts now would renew it too early.
@@ -333,11 +345,12 @@ impl Keeper {
 
     /// Looks for a server that gives the same address, since the container has that one: a server that lost its table refuses,
     /// and then offers the address again.
-    fn begin_again(&mut self, port: &Port, lease: Lease, expire: Duration) -> Next {
-        let deadline = (sys::since_boot() + self.shared.patience.timeout).min(expire);
+    fn begin_again(&mut self, port: &Port, lease: Lease) -> Next {
+        let deadline = sys::since_boot() + self.shared.patience.timeout;
         match self.acquire(port, Some(lease.address.addr()), deadline) {
             Ok(new) => self.bind(new),
-            Err(Failure::Stopped) => Next::Wait(expire),
+            // The DEL is the next order.
+            Err(Failure::Stopped) => Next::Wait(deadline),
             Err(_) => self.lose(lease, "no server gives it any more"),
         }
     }

@@ -171,8 +171,9 @@ impl Registry {
         let (orders, receiver) = channel();
         let stop = Arc::new(AtomicBool::new(false));
         let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let shared = Arc::clone(&self.shared);
         let keeper =
-            Keeper { record, shared: Arc::clone(&self.shared), orders: receiver, stop: Arc::clone(&stop) };
+            Keeper { record, shared, orders: receiver, stop: Arc::clone(&stop), asked_anybody: false };
         let (registry, its_key) = (Arc::clone(self), key.clone());
         let run = move || {
             work(keeper);
