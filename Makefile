@@ -5,7 +5,7 @@ ifeq ($(shell uname -m),aarch64)
 PLUGIN_TARGET := aarch64-unknown-linux-musl
 endif
 # What `podplumb-cni` is, by the name that it is called by.
-PLUGINS := bandwidth bridge dummy firewall flannel host-device host-local ipvlan loopback macvlan portmap ptp sbr static \
+PLUGINS := bandwidth bridge dhcp dummy firewall flannel host-device host-local ipvlan loopback macvlan portmap ptp sbr static \
 	tap tuning vlan vrf
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use cni::{Config, Dns, Interface, Outcome, Result};
+use cni::{Config, Dns, Interface, Result};
 use netlink::device::{self, Kind};
 
 use crate::interface::{Device, Work};
@@ -38,7 +38,7 @@ impl Device for Dummy {
         Ok(())
     }
 
-    fn make(&self, work: &mut Work<'_>, _: &Outcome) -> Result<Vec<Interface>> {
+    fn make(&self, work: &mut Work<'_>) -> Result<Vec<Interface>> {
         let device = device::Device {
             name: &work.record.key.ifname,
             kind: Kind::Dummy,

@@ -164,7 +164,7 @@ fn call(command: Command, config: Value, call: &Call) -> Result<Option<Outcome>>
             _ => plugin.check(&call).map(|()| None),
         };
     }
-    let args = std::env::var("CNI_ARGS").unwrap_or_default();
+    let args = call.invocation.args.to_string();
     let request = Request {
         command,
         container: call.invocation.container.as_str(),

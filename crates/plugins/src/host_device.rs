@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use cni::{Code, Config, Dns, Error, Interface, Outcome, Result};
+use cni::{Code, Config, Dns, Error, Interface, Result};
 use model::{Before, Link, MacAddr};
 use netlink::Socket;
 use netlink::link::{self, Change};
@@ -100,7 +100,7 @@ impl Device for HostDevice {
     }
 
     /// Moves, renames and stamps in one message: there is no moment at which a crash would leave it without a name to return to.
-    fn make(&self, work: &mut Work<'_>, _: &Outcome) -> Result<Vec<Interface>> {
+    fn make(&self, work: &mut Work<'_>) -> Result<Vec<Interface>> {
         let Some(index) = work.record.before.as_ref().and_then(|before| before.host_index) else {
             return Ok(Vec::new());
         };

@@ -39,7 +39,7 @@ pub(crate) trait Device: Sized {
     }
 
     /// Makes the interface, in the container's namespace. Returns the result's interfaces that are on the host.
-    fn make(&self, work: &mut Work<'_>, outcome: &Outcome) -> Result<Vec<Interface>>;
+    fn make(&self, work: &mut Work<'_>) -> Result<Vec<Interface>>;
 
     /// How the interface is set up.
     fn setup(&self) -> Setup {
@@ -103,11 +103,7 @@ impl<D: Device> Plugin for Interfaces<D> {
             Ok(outcome) => Ok(outcome),
             Err(error) => {
                 // What failed is what the user has to hear of; what cannot be undone now, the record names.
-                let undone = undo(&work.record, Some(&netns));
-                // Without addresses it was the address manager that failed, and that has undone what it did.
-                let leased = work.record.addresses.as_deref();
-                let released = leased.map_or(Ok(()), |leased| ipam.del(call, leased));
-                if undone.and(released).is_ok() {
+                if undo_add(&work, &ipam).is_ok() {
                     let _ = held.end();
                 }
                 Err(error)
@@ -122,19 +118,30 @@ impl<D: Device> Plugin for Interfaces<D> {
         // A configuration that ADD would refuse must not keep DEL from removing what there is.
         let ipam = Ipam::of(&call.config, None);
         let mut errors = Vec::new();
-        let mut known = addresses(call.config.previous.as_ref());
+        let known = match record {
+            Some(record) => record.addresses.clone().unwrap_or_default(),
+            None => addresses(call.config.previous.as_ref()),
+        };
+        // Others' address managers first: dhcp says goodbye by the interface. Ours last: until everything that has the address is gone,
+        // nobody else may get it.
+        let is_own = ipam.as_ref().map_or(true, Ipam::is_own);
+        let release = |errors: &mut Vec<Error>| {
+            let released = ipam.as_ref().map_err(Clone::clone).and_then(|ipam| ipam.del(call, &known));
+            errors.extend(released.err());
+        };
+        if !is_own {
+            release(&mut errors);
+        }
         match record {
-            Some(record) => {
-                errors.extend(undo(record, netns.as_ref()).err());
-                known = record.addresses.clone().unwrap_or_default();
-            }
+            Some(record) => errors.extend(undo(record, netns.as_ref()).err()),
             None => errors.extend(del_unrecorded::<D>(call, netns.as_ref(), held.is_some()).err()),
         }
-        match ipam.and_then(|ipam| ipam.del(call, &known)) {
-            Err(error) => errors.push(error),
-            // The record goes last: until then a failed DEL can be repeated by whoever finds it.
-            Ok(()) if errors.is_empty() => errors.extend(held.and_then(|held| held.end().err())),
-            Ok(()) => {}
+        if is_own {
+            release(&mut errors);
+        }
+        // The record goes last: until then a failed DEL can be repeated by whoever finds it.
+        if errors.is_empty() {
+            errors.extend(held.and_then(|held| held.end().err()));
         }
         Error::all(errors)
     }
@@ -169,14 +176,17 @@ impl<D: Device> Plugin for Interfaces<D> {
     }
 }
 
-/// From the addresses to the result.
+/// From the addresses to the result. An address manager of others may need the interface to get them by (dhcp); ours does not, and an
+/// exhausted pool is better noticed before there is one.
 fn add<D: Device>(device: &D, work: &mut Work<'_>, ipam: &Ipam, held: &mut Held) -> Result<Outcome> {
-    let mut outcome = ipam.add(work.call)?.unwrap_or_default();
-    work.record.addresses = Some(addresses(Some(&outcome)));
-    device.complete(&mut outcome)?;
-    work.record.rules = device.rules(work, &outcome);
-    held.note(&work.record)?;
-    let mut interfaces = device.make(work, &outcome)?;
+    let mut outcome = Outcome::default();
+    if ipam.is_own() {
+        outcome = lease(device, work, ipam, held)?;
+    }
+    let mut interfaces = device.make(work)?;
+    if !ipam.is_own() {
+        outcome = lease(device, work, ipam, held)?;
+    }
     let inside = match D::KIND {
         None if work.record.before.is_none() => None,
         _ => {
@@ -198,6 +208,16 @@ fn add<D: Device>(device: &D, work: &mut Work<'_>, ipam: &Ipam, held: &mut Held)
     Ok(outcome)
 }
 
+/// Gets addresses, and notes them and what follows from them in the record.
+fn lease<D: Device>(device: &D, work: &mut Work<'_>, ipam: &Ipam, held: &mut Held) -> Result<Outcome> {
+    let mut outcome = ipam.add(work.call)?.unwrap_or_default();
+    work.record.addresses = Some(addresses(Some(&outcome)));
+    device.complete(&mut outcome)?;
+    work.record.rules = device.rules(work, &outcome);
+    held.note(&work.record)?;
+    Ok(outcome)
+}
+
 /// Adds the container's interface to those of the result. The ends of a veth have the same MTU.
 fn describe(work: &Work<'_>, interfaces: &mut Vec<Interface>, inside: &Link) {
     let sandbox = work.record.netns.display().to_string();
@@ -211,6 +231,19 @@ fn describe(work: &Work<'_>, interfaces: &mut Vec<Interface>, inside: &Link) {
         sandbox,
         ..Interface::default()
     });
+}
+
+/// Undoes a failed ADD. Without addresses it was the address manager that failed, and that has undone what it did.
+fn undo_add(work: &Work<'_>, ipam: &Ipam) -> Result<()> {
+    let release = || match &work.record.addresses {
+        Some(leased) => ipam.del(work.call, leased),
+        None => Ok(()),
+    };
+    // In the order of a DEL.
+    match ipam.is_own() {
+        true => undo(&work.record, Some(work.netns)).and(release()),
+        false => release().and(undo(&work.record, Some(work.netns))),
+    }
 }
 
 /// DEL of what has no record: the reference plugin made it, or the record is damaged.

@@ -150,6 +150,11 @@ impl Ipam {
         }
     }
 
+    /// Whether this process manages the addresses.
+    pub(crate) fn is_own(&self) -> bool {
+        !matches!(self, Ipam::Delegate(_))
+    }
+
     /// The directory of the leases, if this process keeps them.
     pub(crate) fn lease_dir(&self) -> Option<PathBuf> {
         match self {
@@ -160,7 +165,7 @@ impl Ipam {
 }
 
 fn delegate(kind: &str, command: Command, call: &Call) -> Result<Value> {
-    let args = std::env::var("CNI_ARGS").unwrap_or_default();
+    let args = call.invocation.args.to_string();
     let request = Request {
         command,
         container: call.invocation.container.as_str(),

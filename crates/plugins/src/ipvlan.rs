@@ -57,7 +57,7 @@ impl Device for Ipvlan {
         Ok(())
     }
 
-    fn make(&self, work: &mut Work<'_>, _: &Outcome) -> Result<Vec<Interface>> {
+    fn make(&self, work: &mut Work<'_>) -> Result<Vec<Interface>> {
         let mode = self.mode;
         self.lower.make(work, None, |lower| Kind::Ipvlan { lower, mode })?;
         Ok(Vec::new())

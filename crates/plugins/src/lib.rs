@@ -9,6 +9,7 @@ mod bandwidth;
 mod bridge;
 mod chained;
 mod container;
+pub mod dhcp;
 mod dummy;
 mod firewall;
 mod flannel;
@@ -43,9 +44,10 @@ use chained::Chained;
 use interface::Interfaces;
 
 /// All plugins by their type.
-const PLUGINS: [(&str, &dyn Plugin); 18] = [
+const PLUGINS: [(&str, &dyn Plugin); 19] = [
     ("bandwidth", &Chained::<bandwidth::Bandwidth>(PhantomData)),
     ("bridge", &Interfaces::<bridge::Bridge>(PhantomData)),
+    ("dhcp", &dhcp::Dhcp),
     ("dummy", &Interfaces::<dummy::Dummy>(PhantomData)),
     ("firewall", &Chained::<firewall::Firewall>(PhantomData)),
     ("flannel", &flannel::Flannel),

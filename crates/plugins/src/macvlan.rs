@@ -1,6 +1,6 @@
 //! A MAC of its own on an interface of the host's.
 
-use cni::{Code, Config, Dns, Error, Interface, Outcome, Result};
+use cni::{Code, Config, Dns, Error, Interface, Result};
 use netlink::device::{Kind, MacvlanMode};
 use serde::Deserialize;
 
@@ -61,7 +61,7 @@ impl Device for Macvlan {
         Ok(())
     }
 
-    fn make(&self, work: &mut Work<'_>, _: &Outcome) -> Result<Vec<Interface>> {
+    fn make(&self, work: &mut Work<'_>) -> Result<Vec<Interface>> {
         let (mode, broadcast_queue) = (self.mode, self.broadcast_queue);
         let mac = work.record.mac;
         self.lower.make(work, mac, |lower| Kind::Macvlan { lower, mode, broadcast_queue })?;

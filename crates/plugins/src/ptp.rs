@@ -63,7 +63,7 @@ impl Device for PointToPoint {
         pods.map(|ip| RuleElement::Masquerade { address: ip.address }).collect()
     }
 
-    fn make(&self, work: &mut Work<'_>, _: &Outcome) -> Result<Vec<Interface>> {
+    fn make(&self, work: &mut Work<'_>) -> Result<Vec<Interface>> {
         create_veth(&mut work.socket, &work.record, work.netns, None, self.mtu_bytes)?;
         Ok(vec![host_end(work)])
     }

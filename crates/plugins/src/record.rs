@@ -126,7 +126,8 @@ fn open_by_name(name: &str) -> Result<Option<Held>> {
     loop {
         let file = match rustix::fs::openat(&directory, name, flags, Mode::empty()) {
             Ok(file) => file,
-            Err(Errno::NOENT) => return Ok(None),
+            // A name that is too long for a file never had a record.
+            Err(Errno::NOENT | Errno::NAMETOOLONG) => return Ok(None),
             Err(errno) => return Err(failed(errno)),
         };
         rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))

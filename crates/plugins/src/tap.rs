@@ -1,6 +1,6 @@
 //! A tap device in a container, for a virtual machine in it.
 
-use cni::{Code, Config, Dns, Error, Interface, Outcome, Result};
+use cni::{Code, Config, Dns, Error, Interface, Result};
 use model::IfName;
 use netlink::Socket;
 use netlink::link::{self, Change};
@@ -63,7 +63,7 @@ impl Device for Tap {
         Ok(())
     }
 
-    fn make(&self, work: &mut Work<'_>, _: &Outcome) -> Result<Vec<Interface>> {
+    fn make(&self, work: &mut Work<'_>) -> Result<Vec<Interface>> {
         let ifname = &work.record.key.ifname;
         let io = |what: &str, error: std::io::Error| {
             Error::new(Code::Io, format!("cannot {what} for {ifname}")).details(error)

@@ -1,6 +1,6 @@
 //! An 802.1Q VLAN of an interface of the host's.
 
-use cni::{Code, Config, Dns, Error, Interface, Outcome, Result};
+use cni::{Code, Config, Dns, Error, Interface, Result};
 use netlink::device::Kind;
 use serde::Deserialize;
 
@@ -46,7 +46,7 @@ impl Device for Vlan {
         Ok(())
     }
 
-    fn make(&self, work: &mut Work<'_>, _: &Outcome) -> Result<Vec<Interface>> {
+    fn make(&self, work: &mut Work<'_>) -> Result<Vec<Interface>> {
         let id = self.id;
         self.lower.make(work, None, |lower| Kind::Vlan { lower, id })?;
         Ok(Vec::new())

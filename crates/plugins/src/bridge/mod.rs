@@ -53,18 +53,8 @@ impl Device for Bridge {
         rules
     }
 
-    fn make(&self, work: &mut Work<'_>, outcome: &Outcome) -> Result<Vec<Interface>> {
+    fn make(&self, work: &mut Work<'_>) -> Result<Vec<Interface>> {
         let bridge = port::bridge(&mut work.socket, &self.0)?;
-        let gateway = match self.0.is_gateway {
-            true => Some(port::gateway_interface(&mut work.socket, &self.0, &bridge)?),
-            false => None,
-        };
-        for ip in gateway.iter().flat_map(|_| &outcome.ips) {
-            let address = ip.gateway.map(|gateway| IpNet::new(gateway, ip.address.prefix_len()));
-            if let (Some(gateway), Some(Ok(address))) = (&gateway, address) {
-                port::give_address(&mut work.socket, &self.0, gateway, address)?;
-            }
-        }
         create_veth(&mut work.socket, &work.record, work.netns, Some(bridge.index), self.0.mtu_bytes)?;
         port::configure(&mut work.socket, &self.0, work.record.host_interface.as_ref())?;
         Ok(vec![on_host(&bridge), host_end(work)])
@@ -78,8 +68,18 @@ impl Device for Bridge {
         }
     }
 
-    fn finish(&self, _: &mut Work<'_>, outcome: &Outcome) -> Result<()> {
-        if self.0.is_gateway { forward(outcome) } else { Ok(()) }
+    fn finish(&self, work: &mut Work<'_>, outcome: &Outcome) -> Result<()> {
+        if !self.0.is_gateway {
+            return Ok(());
+        }
+        let gateway = port::gateway_interface(&mut work.socket, &self.0)?;
+        for ip in &outcome.ips {
+            let address = ip.gateway.map(|gateway| IpNet::new(gateway, ip.address.prefix_len()));
+            if let Some(Ok(address)) = address {
+                port::give_address(&mut work.socket, &self.0, &gateway, address)?;
+            }
+        }
+        forward(outcome)
     }
 
     fn check(&self, previous: &Outcome) -> Result<()> {
