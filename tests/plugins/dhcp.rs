@@ -178,15 +178,11 @@ fn twenty_at_once_get_twenty_addresses() {
     assert_eq!(recorded(), [""; 0]);
 }
 
-#[test]
-fn the_reference_bridge_gives_a_pod_the_leased_address() {
-    if !can_run() {
-        return;
-    }
+fn a_bridge_gives_a_pod_the_leased_address(plugins: Plugins) {
     let lan = Lan::new();
-    let _server = lan.dnsmasq("10.77.0.100,10.77.0.110", &[]);
+    let server = lan.dnsmasq("10.77.0.100,10.77.0.110", &[]);
     let _daemon = lan.daemon(&[]);
-    let mut bridge = Plugin::bridge(&lan.world, Plugins::Reference);
+    let mut bridge = Plugin::bridge(&lan.world, plugins);
     bridge.config = json!({ "cniVersion": "1.0.0", "name": "lan", "type": "bridge", "bridge": "br0", "ipam": { "type": "dhcp" } });
     let path = lan.world.plugin_dir(Plugins::Podplumb).display().to_string();
     let call = |command: &str| {
@@ -206,6 +202,21 @@ fn the_reference_bridge_gives_a_pod_the_leased_address() {
     assert!(inside("a", &["ip", "route"]).contains("default via 10.77.0.1"));
     inside("a", &["ping", "-c", "1", "-W", "2", "10.77.0.1"]);
     assert!(call("DEL").ok);
-    // The reference bridge deletes the interface first: nothing is left through which the server could be told.
     assert_eq!(recorded(), [""; 0]);
+    // The reference bridge deletes the interface first: nothing is left through which the server could be told.
+    assert_eq!(server.log().contains("DHCPRELEASE"), plugins == Plugins::Podplumb);
+}
+
+#[test]
+fn the_reference_bridge_gives_a_pod_the_leased_address() {
+    if can_run() {
+        a_bridge_gives_a_pod_the_leased_address(Plugins::Reference);
+    }
+}
+
+#[test]
+fn our_bridge_gives_a_pod_the_leased_address() {
+    if can_run() {
+        a_bridge_gives_a_pod_the_leased_address(Plugins::Podplumb);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use podplumb_tests::{Answer, Daemon, Plugin, Plugins, World, binaries, require, run, wait_until};
+use podplumb_tests::{Answer, Daemon, Plugin, Plugins, World, require, run, wait_until};
 use serde_json::{Value, json};
 
 use crate::inside;
@@ -31,7 +31,6 @@ impl Lan {
         // For broadcasts of servers that are not bound to an interface.
         inside("server", &["ip", "route", "add", "default", "dev", "eth0"]);
         let mut plugin = Plugin::bridge(&world, Plugins::Podplumb).named("dhcp");
-        std::os::unix::fs::symlink(binaries().join("podplumb-cni"), program(&world)).unwrap();
         plugin.config =
             json!({ "cniVersion": "1.1.0", "name": "lan", "type": "bridge", "ipam": { "type": "dhcp" } });
         Self { world, plugin }
