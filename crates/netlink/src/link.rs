@@ -34,6 +34,8 @@ const IFLA_STATS64: u16 = 23;
 const IFLA_GROUP: u16 = 27;
 pub(crate) const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_EXT_MASK: u16 = 29;
+/// Adding counters up costs the kernel more than all the rest of the answer.
+const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_TARGET_NETNSID: u16 = 46;
 pub(crate) const IFLA_INFO_KIND: u16 = 1;
@@ -67,16 +69,18 @@ pub fn list(socket: &mut Socket, target: Option<Nsid>) -> Result<Vec<Link>> {
     socket.dump(&request.attr_u32(IFLA_EXT_MASK, 0), parse)
 }
 
-/// The interface with this name.
+/// The interface with this name, without its counters.
 pub fn by_name(socket: &mut Socket, name: &str) -> Result<Link> {
-    let request =
-        Request::new("look up link", RTM_GETLINK, 0, &ifinfomsg(0, 0, 0, 0)).attr_str(IFLA_IFNAME, name);
+    let request = Request::new("look up link", RTM_GETLINK, 0, &ifinfomsg(0, 0, 0, 0))
+        .attr_str(IFLA_IFNAME, name)
+        .attr_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
     socket.get(request, parse).map_err(|error| error.on(name))
 }
 
-/// The interface with this index, in the socket's namespace or in the one that it numbers `target`.
+/// The interface with this index, in the socket's namespace or in the one that it numbers `target`, without its counters.
 pub fn by_index(socket: &mut Socket, index: IfIndex, target: Option<Nsid>) -> Result<Link> {
-    let mut request = Request::new("look up link", RTM_GETLINK, 0, &ifinfomsg(0, index.0, 0, 0));
+    let mut request = Request::new("look up link", RTM_GETLINK, 0, &ifinfomsg(0, index.0, 0, 0))
+        .attr_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
     if let Some(Nsid(nsid)) = target {
         request = request.attr(IFLA_TARGET_NETNSID, &nsid.to_ne_bytes());
     }

@@ -8,11 +8,13 @@ use netlink::device::{self, Kind};
 use netlink::link::{self, Change};
 use netlink::qdisc::{self, Limit};
 use serde::Deserialize;
-use sys::NetNs;
 
 use crate::chained::{Addition, Work};
 use crate::host::{self, kernel};
-use crate::{lower, netns};
+use crate::{
+    lower,
+    netns::{self, Container},
+};
 
 /// The addition.
 pub(crate) struct Bandwidth {
@@ -125,7 +127,7 @@ impl Addition for Bandwidth {
     }
 
     /// The reference plugin's ifb, where that made the limits.
-    fn unmake(call: &Call, _: Option<&NetNs>, record: Option<&AttachmentRecord>) -> Result<()> {
+    fn unmake(call: &Call, _: Option<&Container>, record: Option<&AttachmentRecord>) -> Result<()> {
         if record.is_some() {
             return Ok(());
         }

@@ -5,10 +5,13 @@ use std::net::IpAddr;
 use cni::{Call, Code, Config, Environment, Error, Outcome, Plugin, Result};
 use model::{AttachmentKey, AttachmentRecord};
 use nft::Conditions;
-use sys::NetNs;
 
 use crate::undo::undo;
-use crate::{ipam, netns, record, rules};
+use crate::{
+    ipam,
+    netns::{self, Container},
+    record, rules,
+};
 
 /// What a chained plugin adds to an attachment.
 pub(crate) trait Addition: Sized {
@@ -42,7 +45,7 @@ pub(crate) trait Addition: Sized {
     }
 
     /// Undoes what a record does not say. `netns` is the container's namespace, if it still exists.
-    fn unmake(_: &Call, _: Option<&NetNs>, _: Option<&AttachmentRecord>) -> Result<()> {
+    fn unmake(_: &Call, _: Option<&Container>, _: Option<&AttachmentRecord>) -> Result<()> {
         Ok(())
     }
 
@@ -67,7 +70,7 @@ pub(crate) struct Work<'a> {
     /// The call.
     pub(crate) call: &'a Call,
     /// The container's namespace.
-    pub(crate) netns: NetNs,
+    pub(crate) netns: Container,
     /// What the plugins before this one returned.
     pub(crate) outcome: Outcome,
     /// What is, or is about to be, made.

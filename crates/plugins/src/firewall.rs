@@ -4,10 +4,10 @@ use cni::{Call, Code, Config, Error, Result};
 use ipnet::IpNet;
 use model::{AttachmentRecord, IfName, RuleElement};
 use serde::Deserialize;
-use sys::NetNs;
 
 use crate::chained::{Addition, Work, nftables_work};
 use crate::host::kernel;
+use crate::netns::Container;
 use crate::{record, rules};
 
 /// The addition.
@@ -109,7 +109,7 @@ impl Addition for Firewall {
     }
 
     /// The reference plugin's rules, where that admitted the container.
-    fn unmake(call: &Call, _: Option<&NetNs>, record: Option<&AttachmentRecord>) -> Result<()> {
+    fn unmake(call: &Call, _: Option<&Container>, record: Option<&AttachmentRecord>) -> Result<()> {
         let addresses = crate::interface::addresses(call.config.previous.as_ref());
         if record.is_some() || addresses.is_empty() {
             return Ok(());

@@ -6,7 +6,8 @@ use cni::{Code, Error, Outcome, Result};
 use model::{AttachmentRecord, IfIndex, IfName, MacAddr};
 use netlink::Socket;
 use netlink::link::{self, Change, Veth};
-use sys::NetNs;
+
+use crate::netns::Container;
 
 /// A failed request, as CNI has it.
 pub(crate) fn kernel(error: netlink::Error) -> Error {
@@ -31,7 +32,7 @@ pub(crate) fn veth_name() -> Result<IfName> {
 pub(crate) fn create_veth(
     socket: &mut Socket,
     record: &AttachmentRecord,
-    netns: &NetNs,
+    netns: &Container,
     master: Option<IfIndex>,
     mtu_bytes: Option<u32>,
 ) -> Result<()> {

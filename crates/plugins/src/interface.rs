@@ -6,14 +6,16 @@ use cni::{Call, Code, Config, Environment, Error, Interface, Outcome, Plugin, Re
 use model::{AttachmentKey, AttachmentRecord, Link, MacAddr, RuleElement};
 use netlink::Socket;
 use serde_json::Value;
-use sys::NetNs;
 
 use crate::container::{self, Setup};
 use crate::host::{self, kernel};
 use crate::ipam::{self, Ipam};
 use crate::record::{self, Held};
 use crate::undo::{undo, undo_described};
-use crate::{netns, rules};
+use crate::{
+    netns::{self, Container},
+    rules,
+};
 
 /// A kind of interface, with its configuration.
 pub(crate) trait Device: Sized {
@@ -70,11 +72,13 @@ pub(crate) struct Work<'a> {
     /// The call.
     pub(crate) call: &'a Call,
     /// The container's namespace.
-    pub(crate) netns: &'a NetNs,
+    pub(crate) netns: &'a Container,
     /// A socket on the host.
     pub(crate) socket: Socket,
     /// What is, or is about to be, made.
     pub(crate) record: AttachmentRecord,
+    /// The bridge, once it was found or made.
+    pub(crate) bridge: Option<Link>,
 }
 
 /// The plugin that makes interfaces of this kind.
@@ -94,6 +98,7 @@ impl<D: Device> Plugin for Interfaces<D> {
             netns: &netns,
             socket: Socket::route().map_err(kernel)?,
             record: record::new(call, D::TYPE, false, Some(&netns))?,
+            bridge: None,
         };
         work.record.kind = D::KIND.map(str::to_owned);
         work.record.lease_dir = ipam.lease_dir();
@@ -247,7 +252,7 @@ fn undo_add(work: &Work<'_>, ipam: &Ipam) -> Result<()> {
 }
 
 /// DEL of what has no record: the reference plugin made it, or the record is damaged.
-fn del_unrecorded<D: Device>(call: &Call, netns: Option<&NetNs>, is_damaged: bool) -> Result<()> {
+fn del_unrecorded<D: Device>(call: &Call, netns: Option<&Container>, is_damaged: bool) -> Result<()> {
     let key = record::key(call);
     let mut errors = Vec::new();
     let previous = call.config.previous.as_ref();

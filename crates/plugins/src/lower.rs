@@ -7,11 +7,10 @@ use model::{IfIndex, IfName, Link, MacAddr};
 use netlink::device::{self, Kind};
 use netlink::{Socket, link, route};
 use serde::Deserialize;
-use sys::NetNs;
 
 use crate::host::{created, kernel};
 use crate::interface::{Work, mtu};
-use crate::netns;
+use crate::netns::{self, Container};
 
 /// What the configurations have in common.
 #[derive(Deserialize, Default)]
@@ -68,7 +67,7 @@ impl Lower {
         work: &Work<'_>,
         mac: Option<MacAddr>,
         kind: impl Fn(IfIndex) -> Kind,
-        netns: Option<&NetNs>,
+        netns: Option<&Container>,
     ) -> Result<()> {
         let below = self.find(socket)?;
         if self.mtu_bytes.is_some_and(|mtu| mtu > below.mtu_bytes) {
@@ -84,7 +83,7 @@ impl Lower {
             mac,
             // The kernel takes the lower interface's where none is given, but not of one in another namespace.
             mtu_bytes: self.mtu_bytes.or(Some(below.mtu_bytes)),
-            netns: netns.map(AsFd::as_fd),
+            netns: netns.map(|netns| netns.as_fd()),
             up: false,
         };
         make(socket, &device)

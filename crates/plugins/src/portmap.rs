@@ -7,10 +7,10 @@ use model::{AttachmentRecord, Protocol, RuleElement};
 use netlink::{Socket, conntrack, link, route};
 use nft::Conditions;
 use serde::Deserialize;
-use sys::NetNs;
 
 use crate::chained::{Addition, Work, first_of_each, nftables_work};
 use crate::host::kernel;
+use crate::netns::Container;
 use crate::{record, rules};
 
 /// The addition.
@@ -205,7 +205,7 @@ impl Addition for Portmap {
     }
 
     /// The reference plugin's rules, where that made the mapping.
-    fn unmake(call: &Call, _: Option<&NetNs>, record: Option<&AttachmentRecord>) -> Result<()> {
+    fn unmake(call: &Call, _: Option<&Container>, record: Option<&AttachmentRecord>) -> Result<()> {
         if record.is_some() {
             return Ok(());
         }

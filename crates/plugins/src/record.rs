@@ -12,7 +12,9 @@ use cni::{Call, Code, Error, Result};
 use model::{AttachmentKey, AttachmentRecord, NetworkName, Timestamp};
 use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
-use sys::{NetNs, UnnamedFile};
+use sys::UnnamedFile;
+
+use crate::netns::Container;
 
 /// Where records are.
 pub const DIRECTORY: &str = "/run/podplumb/attachments";
@@ -53,7 +55,7 @@ pub(crate) fn new(
     call: &Call,
     plugin: &str,
     chained: bool,
-    netns: Option<&NetNs>,
+    netns: Option<&Container>,
 ) -> Result<AttachmentRecord> {
     Ok(AttachmentRecord {
         version: AttachmentRecord::VERSION,
@@ -62,7 +64,7 @@ pub(crate) fn new(
         chained,
         boot_id: sys::boot_id().map_err(|error| Error::new(Code::Io, "no boot id").details(error))?,
         netns: call.invocation.netns.clone().unwrap_or_default(),
-        ns_id: netns.and_then(NetNs::id),
+        ns_id: netns.and_then(|netns| netns.id()),
         ns_inode: netns.and_then(|netns| netns.inode().ok()),
         host_interface: None,
         host_mac: None,

@@ -7,9 +7,9 @@ use cni::{Code, Config, Error, Result};
 use model::{AttachmentKey, AttachmentRecord, ContainerId, IfName, Protocol, RuleElement};
 use netlink::Socket;
 use nft::{AddError, Conditions};
-use sys::NetNs;
 
 use crate::host::kernel;
+use crate::netns::Container;
 use crate::record;
 
 /// Puts the record's elements into the ruleset.
@@ -46,7 +46,7 @@ fn is_gone(holder: &str) -> bool {
     let Some(key) = AttachmentKey::from_file_name(holder) else { return false };
     match record::look(&key, Some("portmap")) {
         None => true,
-        Some(record) => match NetNs::open(&record.netns) {
+        Some(record) => match Container::open(&record.netns) {
             Ok(netns) => record.ns_id.is_some() && netns.id() != record.ns_id,
             Err(error) => error.kind() == std::io::ErrorKind::NotFound,
         },

@@ -8,11 +8,10 @@ use model::{AttachmentRecord, IfIndex, IfName};
 use netlink::route::{self, NewRoute};
 use netlink::{Socket, addr, link, rule};
 use serde::Deserialize;
-use sys::NetNs;
 
 use crate::chained::{Addition, Work};
 use crate::host::kernel;
-use crate::netns;
+use crate::netns::{self, Container};
 
 /// Tables that nobody uses are looked for from here on; those below 253 that have names are 0 and 253 to 255.
 const FIRST_TABLE: u32 = 100;
@@ -127,7 +126,7 @@ impl Addition for SourceRouting {
     }
 
     /// Routes end with the interface; rules do not.
-    fn unmake(call: &Call, container: Option<&NetNs>, _: Option<&AttachmentRecord>) -> Result<()> {
+    fn unmake(call: &Call, container: Option<&Container>, _: Option<&AttachmentRecord>) -> Result<()> {
         let Some(container) = container else { return Ok(()) };
         let previous = call.config.previous.iter().flat_map(|previous| &previous.ips);
         let mut addresses: Vec<IpAddr> = previous.map(|ip| ip.address.addr()).collect();

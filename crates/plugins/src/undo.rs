@@ -3,15 +3,17 @@
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
-use cni::{Code, Error, Outcome, Result};
+use cni::{Outcome, Result};
 use model::{AttachmentKey, AttachmentRecord, Before, IfIndex, Link};
 use netlink::link::{self, Change};
 use netlink::{Request, Socket};
 use sys::NetNs;
 
 use crate::host::kernel;
-use crate::netns;
+use crate::netns::{self, Container};
 
+/// How often we look, letting others run, before we sleep in between.
+const LOOKS: u32 = 200;
 /// How long we watch for the link to go while a child deletes it, before we delete it ourselves. It is 0.2 ms, as a rule.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -19,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 ///
 /// `given` is the namespace at the path that DEL came with. It may be another one by now, with an interface of the same name:
 /// the record says which one it was.
-pub(crate) fn undo(record: &AttachmentRecord, given: Option<&NetNs>) -> Result<()> {
+pub(crate) fn undo(record: &AttachmentRecord, given: Option<&Container>) -> Result<()> {
     let mut removal = Removal::default();
     if !record.rules.is_empty() {
         let mut socket = Socket::netfilter().map_err(kernel)?;
@@ -46,17 +48,16 @@ pub(crate) fn undo(record: &AttachmentRecord, given: Option<&NetNs>) -> Result<(
 }
 
 /// What is to be undone in the container: settings at once, the interface to be deleted as the result.
-fn inside(record: &AttachmentRecord, given: Option<&NetNs>, host: &mut Socket) -> Result<Option<Doomed>> {
-    let is_it = |netns: &NetNs| record.ns_id.is_none() || record.ns_id == netns.id();
+fn inside(record: &AttachmentRecord, given: Option<&Container>, host: &mut Socket) -> Result<Option<Doomed>> {
+    let is_it = |netns: &Container| record.ns_id.is_none() || record.ns_id == netns.id();
     let own = match given {
         Some(_) => None,
-        None => NetNs::open(&record.netns).ok().filter(|netns| record.ns_id.is_some() && is_it(netns)),
+        None => Container::open(&record.netns).ok().filter(|netns| record.ns_id.is_some() && is_it(netns)),
     };
     let Some(container) = given.filter(|netns| is_it(netns)).or(own.as_ref()) else {
         // The namespace is gone. Hardware that was in it is back on the host, where its alias tells it.
         return record.before.iter().try_for_each(|before| rename_back(host, record, before)).map(|()| None);
     };
-    let home = NetNs::current().map_err(|error| Error::new(Code::Io, "no own namespace").details(error))?;
     let _entered = netns::enter(container)?;
     let mut socket = Socket::route().map_err(kernel)?;
     let found = match link::by_name(&mut socket, record.key.ifname.as_str()) {
@@ -65,7 +66,7 @@ fn inside(record: &AttachmentRecord, given: Option<&NetNs>, host: &mut Socket) -
         Err(error) => return Err(kernel(error)),
     };
     if let Some(before) = &record.before {
-        give_back(&mut socket, &found, record, before, &home)?;
+        give_back(&mut socket, &found, record, before, &container.home)?;
     }
     // Only what this plugin made: another kind of the same name is somebody else's.
     let is_made = record.kind.as_deref() == Some(found.kind.as_str())
@@ -146,7 +147,7 @@ pub(crate) fn undo_described(
     key: &AttachmentKey,
     kind: &str,
     previous: Option<&Outcome>,
-    given: Option<&NetNs>,
+    given: Option<&Container>,
 ) -> Result<()> {
     let mut removal = Removal::default();
     if let Some(container) = given {
@@ -229,11 +230,16 @@ impl Removal {
             let _ = deleter.ack(link::delete(index));
         });
         if forked.is_ok() {
-            let start = Instant::now();
+            let (start, mut looks) = (Instant::now(), 0);
             while start.elapsed() < PATIENCE {
                 match link::by_index(&mut watcher, index, None) {
                     Err(error) if error.is_gone() => return Ok(()),
                     Err(error) => return Err(error),
+                    // Asking waits for the lock that the removal has, so this ends with it.
+                    Ok(_) if looks < LOOKS => {
+                        looks += 1;
+                        std::thread::yield_now();
+                    }
                     Ok(_) => std::thread::sleep(Duration::from_micros(50)),
                 }
             }

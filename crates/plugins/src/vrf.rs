@@ -6,11 +6,13 @@ use netlink::device::{self, Kind};
 use netlink::link::{self, Change};
 use netlink::{Socket, addr};
 use serde::Deserialize;
-use sys::NetNs;
 
 use crate::chained::{Addition, Work};
 use crate::host::kernel;
-use crate::{lower, netns};
+use crate::{
+    lower,
+    netns::{self, Container},
+};
 
 /// The addition.
 pub(crate) struct Vrf {
@@ -69,7 +71,7 @@ impl Addition for Vrf {
     }
 
     /// Takes the interface out of its VRF, and removes that if it was the last.
-    fn unmake(call: &Call, container: Option<&NetNs>, _: Option<&AttachmentRecord>) -> Result<()> {
+    fn unmake(call: &Call, container: Option<&Container>, _: Option<&AttachmentRecord>) -> Result<()> {
         let name = call.config.raw.get("vrfname").and_then(|name| name.as_str()).unwrap_or_default();
         let (Some(container), false) = (container, name.is_empty()) else { return Ok(()) };
         let _entered = netns::enter(container)?;

@@ -57,7 +57,9 @@ impl Device for Bridge {
         let bridge = port::bridge(&mut work.socket, &self.0)?;
         create_veth(&mut work.socket, &work.record, work.netns, Some(bridge.index), self.0.mtu_bytes)?;
         port::configure(&mut work.socket, &self.0, work.record.host_interface.as_ref())?;
-        Ok(vec![on_host(&bridge), host_end(work)])
+        let interfaces = vec![on_host(&bridge), host_end(work)];
+        work.bridge = Some(bridge);
+        Ok(interfaces)
     }
 
     fn setup(&self) -> Setup {
@@ -69,10 +71,8 @@ impl Device for Bridge {
     }
 
     fn finish(&self, work: &mut Work<'_>, outcome: &Outcome) -> Result<()> {
-        if !self.0.is_gateway {
-            return Ok(());
-        }
-        let gateway = port::gateway_interface(&mut work.socket, &self.0)?;
+        let Some(bridge) = work.bridge.take().filter(|_| self.0.is_gateway) else { return Ok(()) };
+        let gateway = port::gateway_interface(&mut work.socket, &self.0, bridge)?;
         for ip in &outcome.ips {
             let address = ip.gateway.map(|gateway| IpNet::new(gateway, ip.address.prefix_len()));
             if let Some(Ok(address)) = address {

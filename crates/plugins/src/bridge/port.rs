@@ -57,8 +57,7 @@ fn unsupported(kind: Kind, error: netlink::Error) -> Error {
 }
 
 /// The interface that has the gateway's address: the bridge, or with a VLAN one that is a port of the bridge in that VLAN.
-pub(super) fn gateway_interface(socket: &mut Socket, settings: &Settings) -> Result<Link> {
-    let bridge = link::by_name(socket, settings.bridge.as_str()).map_err(kernel)?;
+pub(super) fn gateway_interface(socket: &mut Socket, settings: &Settings, bridge: Link) -> Result<Link> {
     let Some(vlan) = settings.vlan else { return Ok(bridge) };
     let name: IfName = format!("{}.{vlan}", bridge.name).parse().map_err(|error| {
         Error::new(Code::InvalidConfig, format!("bridge {} has too long a name for a VLAN", bridge.name))
