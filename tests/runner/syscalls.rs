@@ -1,7 +1,7 @@
 //! What a call of the runner costs, counted.
 
 use podplumb_tests::{binaries, run};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{Rig, bridge, can_run, nothing, traces};
 
@@ -10,7 +10,9 @@ fn traced(rig: &Rig, arguments: &[&str]) -> Vec<String> {
     let (log, binary) = (rig.world.path().join("strace"), binaries().join("podplumb"));
     let (log, binary) = (log.display().to_string(), binary.display().to_string());
     run("strace", &[&["-f", "-qq", "-o", &log, &binary, "cni"], arguments].concat());
-    std::fs::read_to_string(&log).unwrap().lines().map(str::to_owned).collect()
+    let log = std::fs::read_to_string(&log).unwrap();
+    // Rust's debug builds ask before each close whether the descriptor is one.
+    log.lines().filter(|call| !call.contains("F_GETFD")).map(str::to_owned).collect()
 }
 
 #[test]
@@ -19,17 +21,8 @@ fn a_chain_of_ours_takes_few_system_calls_and_no_exec() {
         return;
     }
     let rig = Rig::new();
-    let mut plugins = vec![bridge()];
-    // Those of the chain that podplumb has.
-    let portmap = json!({ "type": "portmap", "capabilities": { "portMappings": true }, "snat": true });
-    for plugin in [portmap, json!({ "type": "firewall" })] {
-        rig.network("1.0.0", std::slice::from_ref(&plugin));
-        let (stdout, _) = rig.cni(0, &["list", "--output", "json"]);
-        let json: Value = serde_json::from_str(&stdout).unwrap();
-        if json["networks"][0]["plugins"][0]["origin"] == "not-installed" {
-            plugins.push(plugin);
-        }
-    }
+    let portmap = json!({ "type": "portmap", "capabilities": { "portMappings": true } });
+    let plugins = vec![bridge(), portmap, json!({ "type": "firewall" })];
     rig.network("1.0.0", &plugins);
     let mappings = r#"{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]}"#;
     let capabilities = ["--capability-args", mappings];
