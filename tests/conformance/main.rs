@@ -5,10 +5,13 @@
 //! names contain it.
 #![allow(clippy::disallowed_methods, reason = "tests run programs")]
 
+mod bridge;
 mod case;
+mod links;
 mod node;
 mod peer;
 mod protocol;
+mod ptp;
 mod setup;
 
 use podplumb_tests::{PLUGINS, Plugins, require};
@@ -25,7 +28,7 @@ const KNOWN: [(&str, &str); 0] = [];
 const LATER: [&str; 3] = ["dummy", "flannel", "tap"];
 
 fn cases() -> Vec<Case> {
-    [protocol::cases()].into_iter().flatten().collect()
+    [protocol::cases(), bridge::cases(), ptp::cases(), links::cases()].into_iter().flatten().collect()
 }
 
 fn report(directory: &Directory) -> Report {

@@ -55,6 +55,9 @@ impl Node {
 
     /// A machine outside, on the link `uplink`. It knows no way to pods.
     pub(crate) fn outside(&self) {
+        if Path::new("/run/netns/outside").exists() {
+            return;
+        }
         run("ip", &["netns", "add", "outside"]);
         run("ip", &["link", "add", "uplink", "type", "veth", "peer", "name", "eth0", "netns", "outside"]);
         run("ip", &["addr", "add", &format!("{NODE}/24"), "dev", "uplink"]);
@@ -178,6 +181,8 @@ impl Network {
             ("CNI_NETNS", netns),
             ("CNI_IFNAME", "eth0"),
             ("CNI_ARGS", &self.args),
+            // The reference plugins look for iptables and nft there.
+            ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
         ];
         plugin.call(&environment, plugin.config.to_string().as_bytes())
     }

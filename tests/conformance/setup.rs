@@ -37,6 +37,13 @@ pub(crate) fn pool() -> Value {
     })
 }
 
+/// The same without IPv6.
+pub(crate) fn pool_4() -> Value {
+    json!({
+        "type": "host-local", "ranges": [[{ "subnet": "10.66.0.0/24" }]], "routes": [{ "dst": "0.0.0.0/0" }],
+    })
+}
+
 /// host-local in the subnet of the uplink.
 pub(crate) fn pool_outside() -> Value {
     json!({
@@ -47,7 +54,12 @@ pub(crate) fn pool_outside() -> Value {
 
 /// A bridge with a gateway.
 pub(crate) fn bridge() -> Value {
-    json!({ "type": "bridge", "bridge": "cni0", "isDefaultGateway": true, "ipMasq": true, "ipam": pool() })
+    json!({ "type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true, "ipam": pool() })
+}
+
+/// A bridge that does not masquerade: what is left is the next plugin's.
+pub(crate) fn plain_bridge(ipam: Value) -> Value {
+    json!({ "type": "bridge", "bridge": "cni0", "isGateway": true, "ipam": ipam })
 }
 
 /// Port mappings as a runtime passes them.
@@ -111,13 +123,13 @@ pub(crate) fn all() -> [Setup; 15] {
             vec![json!({ "type": "host-device", "device": "nic", "ipam": pool_outside() })]
         }),
         setup("bridge, portmap", &["bridge", "host-local", "portmap"], &[], nothing, || {
-            vec![bridge(), portmap()]
+            vec![plain_bridge(pool_4()), portmap()]
         }),
         setup("bridge, firewall", &["bridge", "host-local", "firewall"], &[], nothing, || {
-            vec![bridge(), json!({ "type": "firewall" })]
+            vec![plain_bridge(pool()), json!({ "type": "firewall" })]
         }),
         setup("bridge, bandwidth", &["bridge", "host-local", "bandwidth"], &[IFB], nothing, || {
-            vec![bridge(), bandwidth()]
+            vec![plain_bridge(pool()), bandwidth()]
         }),
         setup("bridge, tuning", &["bridge", "host-local", "tuning"], &[], nothing, || {
             vec![
@@ -126,10 +138,10 @@ pub(crate) fn all() -> [Setup; 15] {
             ]
         }),
         setup("bridge, sbr", &["bridge", "host-local", "sbr"], &[], nothing, || {
-            vec![bridge(), json!({ "type": "sbr" })]
+            vec![plain_bridge(pool()), json!({ "type": "sbr" })]
         }),
         setup("bridge, vrf", &["bridge", "host-local", "vrf"], &[VRF], nothing, || {
-            vec![bridge(), json!({ "type": "vrf", "vrfname": "blue" })]
+            vec![plain_bridge(pool()), json!({ "type": "vrf", "vrfname": "blue" })]
         }),
     ]
 }
