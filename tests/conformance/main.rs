@@ -7,12 +7,16 @@
 
 mod bridge;
 mod case;
+mod firewall;
+mod host_local;
 mod links;
 mod node;
 mod peer;
+mod portmap;
 mod protocol;
 mod ptp;
 mod setup;
+mod tuned;
 
 use podplumb_tests::{PLUGINS, Plugins, require};
 
@@ -28,7 +32,19 @@ const KNOWN: [(&str, &str); 0] = [];
 const LATER: [&str; 3] = ["dummy", "flannel", "tap"];
 
 fn cases() -> Vec<Case> {
-    [protocol::cases(), bridge::cases(), ptp::cases(), links::cases()].into_iter().flatten().collect()
+    [
+        protocol::cases(),
+        bridge::cases(),
+        ptp::cases(),
+        links::cases(),
+        host_local::cases(),
+        portmap::cases(),
+        firewall::cases(),
+        tuned::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn report(directory: &Directory) -> Report {
