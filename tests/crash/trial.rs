@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use netlink::{Socket, link};
 use podplumb_tests::{Fault, Ruleset, Traced};
-
 use serde_json::Value;
 use sys::NetNs;
 use sys::trace::{End, SystemCall};
@@ -77,6 +76,10 @@ impl<'a> Trials<'a> {
         assert!(trials.traces(&pod).len() > 2, "an attachment leaves traces, or this test sees none");
         trials.undo(Undo::Del, &result).expect("DEL works");
         trials.usual = trials.traces(&pod);
+        let is_of_a_pod =
+            |trace: &&String| ["link veth", "eth0", "element"].iter().any(|part| trace.contains(part));
+        let left: Vec<&String> = trials.usual.iter().filter(is_of_a_pod).collect();
+        assert!(left.is_empty(), "an undisturbed DEL leaves {left:?}");
         trials
     }
 

@@ -1,7 +1,7 @@
 //! Calling a CNI plugin as a runtime does.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
@@ -44,6 +44,12 @@ impl Answer {
 }
 
 impl Plugin {
+    /// The plugin in a directory that a configuration is for.
+    pub fn of(directory: &Path, config: Value) -> Self {
+        let kind = config["type"].as_str().expect("a configuration has a type");
+        Self { program: directory.join(kind), directory: directory.to_owned(), config, args: String::new() }
+    }
+
     /// The bridge plugin with a gateway and a small subnet.
     pub fn bridge(world: &World, plugins: Plugins) -> Self {
         let directory = world.plugin_dir(plugins);
