@@ -71,6 +71,11 @@ pub enum RuleElement {
         /// The pod's address.
         pod: IpAddr,
     },
+    /// What the pod sends and gets by way of the node is let through, where others would drop it.
+    Admit {
+        /// The pod's address.
+        address: IpAddr,
+    },
     /// Pods of other bridges that are restricted too do not reach the pod.
     Restrict {
         /// The pod's address.
@@ -105,6 +110,7 @@ impl fmt::Display for RuleElement {
                 write!(f, " to {}", socket(*pod, *pod_port))
             }
             RuleElement::Hairpin { from, pod } => write!(f, "hairpin from {from} to {pod}"),
+            RuleElement::Admit { address } => write!(f, "admission of {address}"),
             RuleElement::Restrict { address, bridge } => write!(f, "restriction of {address} to {bridge}"),
             RuleElement::Isolate { address } => write!(f, "isolation of {address}"),
             RuleElement::Source { interface, mac } => write!(f, "source check of {interface} ({mac})"),

@@ -69,6 +69,9 @@ pub(crate) fn of(rule: &RuleElement) -> Vec<Element> {
         RuleElement::Hairpin { from, pod } => {
             vec![between(Ip::of(*pod).set("hairpin"), *from, (*pod).into())]
         }
+        RuleElement::Admit { address } => {
+            vec![plain(Family::Inet, Ip::of(*address).set("admitted"), octets(*address))]
+        }
         RuleElement::Restrict { address, bridge } => {
             let (ip, bytes) = (Ip::of(*address), octets(*address));
             vec![

@@ -6,13 +6,13 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-use netlink::message::CREATE;
+use netlink::message::{APPEND, CREATE};
 use netlink::{Attribute, Attributes, Request, Result, Socket};
 use sha2::{Digest, Sha512};
 
 use crate::element::{comment_of, userdata};
 use crate::octets;
+use crate::ruleset::ADMITTED;
 use crate::wire::attribute::*;
 use crate::wire::{self, Kind, message};
 
@@ -154,130 +154,72 @@ pub fn remove_reference(network: &str, container: &str, addresses: &[IpAddr]) ->
 
 /// The chain through which iptables leads what is forwarded.
 const FORWARD: &str = "FORWARD";
+/// The comment of the rule that lets admitted packets pass.
+const ADMISSION: &str = "podplumb: pods that the firewall plugin admitted";
 
-fn mark(subnet: IpNet) -> String {
-    format!("podplumb: pods of {subnet}")
-}
-
-/// Where iptables' FORWARD drops by policy, has it accept what comes from and goes to pods of these subnets: two rules a subnet, made once, which
-/// `iptables -S FORWARD` shows. A chain called `admin` of an administrator's is asked first, where there is one.
-pub fn accept_forwarded(subnets: &[IpNet], admin: &str) -> Result<()> {
+/// Where iptables is in use, has its chain FORWARD ask the administrator's chain first, and, if it drops by policy, accept what our own chain
+/// has marked as an admitted pod's: one rule each, made once, which `iptables -S FORWARD` shows.
+pub fn admit_forwarded(admin: &str) -> Result<()> {
     let mut socket = Socket::netfilter()?;
     let mut messages = Vec::new();
     for v6 in [false, true] {
-        let own: Vec<IpNet> =
-            subnets.iter().map(IpNet::trunc).filter(|net| net.addr().is_ipv6() == v6).collect();
-        if own.is_empty() || accepts(&mut socket, v6, FILTER, FORWARD)? != Some(false) {
-            continue;
-        }
+        let Some(accepts_all) = accepts(&mut socket, v6, FILTER, FORWARD)? else { continue };
         let there = rules(&mut socket, v6, FILTER, FORWARD)?;
-        let news = messages.len();
-        let mut asked = Vec::new();
-        for net in own.into_iter().filter(|net| there.iter().all(|rule| rule.comment != mark(*net))) {
-            messages.extend([rule_for(net, true, Then::Accept), rule_for(net, false, Then::Accept)]);
-            asked.push(net);
+        let asks = there.iter().find(|rule| rule.jumps_to.as_deref() == Some(admin));
+        let admits = there.iter().any(|rule| rule.comment == ADMISSION);
+        if !accepts_all && !admits {
+            messages.push(admission(v6, asks.map(|rule| rule.handle)));
         }
-        // In front of them, since each is put in front of what is there.
-        if messages.len() > news && accepts(&mut socket, v6, FILTER, admin)?.is_some() {
-            messages.extend(asked.iter().flat_map(|net| {
-                [rule_for(*net, true, Then::Jump(admin)), rule_for(*net, false, Then::Jump(admin))]
+        if asks.is_none() {
+            if accepts(&mut socket, v6, FILTER, admin)?.is_none() {
+                messages.push(
+                    message("create nftables chain", Kind::NewChain, family(v6), CREATE)
+                        .attr_str(CHAIN_TABLE, FILTER)
+                        .attr_str(CHAIN_NAME, admin),
+                );
+            }
+            // In front of everything.
+            messages.push(forward_rule(v6, CREATE).nest(RULE_EXPRESSIONS, |r| {
+                let r = expression(r, "counter", |r| r.attr(1, &[0; 8]).attr(2, &[0; 8]));
+                expression(r, "immediate", |r| {
+                    const NFT_JUMP: i32 = -3;
+                    let jump = |r: Request| r.attr_be32(1, NFT_JUMP.cast_unsigned()).attr_str(2, admin);
+                    r.attr_be32(1, 0).nest(2, |r| r.nest(DATA_VERDICT, jump))
+                })
             }));
         }
     }
     if messages.is_empty() { Ok(()) } else { wire::commit(&mut socket, messages) }
 }
 
-/// The subnets for which there are rules of [`accept_forwarded`].
-pub fn accepted_subnets() -> Result<Vec<IpNet>> {
-    let mut socket = Socket::netfilter()?;
-    let mut all = Vec::new();
-    for v6 in [false, true] {
-        let rules = rules(&mut socket, v6, FILTER, FORWARD)?;
-        let nets = rules
-            .iter()
-            .filter_map(|rule| rule.comment.strip_prefix("podplumb: pods of ")?.parse::<IpNet>().ok());
-        all.extend(nets);
-    }
-    all.sort();
-    all.dedup();
-    Ok(all)
-}
-
-/// Removes the rules of [`accept_forwarded`] for these subnets.
-pub fn refuse_forwarded(subnets: &[IpNet]) -> Result<()> {
-    let mut socket = Socket::netfilter()?;
-    let mut messages = Vec::new();
-    for v6 in [false, true] {
-        let all = rules(&mut socket, v6, FILTER, FORWARD)?;
-        let meant = all.iter().filter(|rule| subnets.iter().any(|net| rule.comment == mark(*net)));
-        messages.extend(meant.map(|rule| delete_rule(v6, FILTER, FORWARD, rule)));
-    }
-    if messages.is_empty() { Ok(()) } else { wire::commit(&mut socket, messages) }
-}
-
-/// What a rule of ours does in iptables' chain.
-#[derive(Clone, Copy)]
-enum Then<'a> {
-    Accept,
-    Jump(&'a str),
-}
-
-/// `-s SUBNET -j …` or `-d SUBNET -j …`, in front of the others, in the expressions that iptables-nft writes itself.
-fn rule_for(subnet: IpNet, is_source: bool, then: Then<'_>) -> Request {
-    const REG_1: u32 = 1;
-    const NETWORK: u32 = 1;
-    const NF_ACCEPT: u32 = 1;
-    const NFT_JUMP: i32 = -3;
-    let v6 = subnet.addr().is_ipv6();
-    let offset = match (v6, is_source) {
-        (false, true) => 12,
-        (false, false) => 16,
-        (true, true) => 8,
-        (true, false) => 24,
-    };
-    let (net, bits) = (octets(subnet.network()), usize::from(subnet.prefix_len()));
-    // Of a prefix of whole bytes iptables compares just these; of another, the masked address.
-    let length = if bits.is_multiple_of(8) { bits / 8 } else { net.len() };
-    let expression = |r: Request, name: &str, fill: &dyn Fn(Request) -> Request| {
-        r.nest(LIST_ELEM, |r| r.attr_str(EXPRESSION_NAME, name).nest(EXPRESSION_DATA, fill))
-    };
-    message("create nftables rule", Kind::NewRule, family(v6), CREATE)
+fn forward_rule(v6: bool, flags: u16) -> Request {
+    message("create nftables rule", Kind::NewRule, family(v6), flags)
         .attr_str(RULE_TABLE, FILTER)
         .attr_str(RULE_CHAIN, FORWARD)
-        .nest(RULE_EXPRESSIONS, |mut r| {
-            if length > 0 {
-                r = expression(r, "payload", &|r| {
-                    r.attr_be32(1, REG_1)
-                        .attr_be32(2, NETWORK)
-                        .attr_be32(3, offset)
-                        .attr_be32(4, length as u32)
-                });
-                if !bits.is_multiple_of(8) {
-                    let mask = octets(subnet.netmask());
-                    let zero = vec![0; mask.len()];
-                    r = expression(r, "bitwise", &|r| {
-                        r.attr_be32(1, REG_1)
-                            .attr_be32(2, REG_1)
-                            .attr_be32(3, mask.len() as u32)
-                            .nest(4, |r| r.attr(DATA_VALUE, &mask))
-                            .nest(5, |r| r.attr(DATA_VALUE, &zero))
-                    });
-                }
-                r = expression(r, "cmp", &|r| {
-                    r.attr_be32(1, REG_1).attr_be32(2, 0).nest(3, |r| r.attr(DATA_VALUE, &net[..length]))
-                });
-            }
-            let r = expression(r, "counter", &|r| r.attr(1, &[0; 8]).attr(2, &[0; 8]));
-            expression(r, "immediate", &|r| {
-                r.attr_be32(1, 0).nest(2, |r| {
-                    r.nest(DATA_VERDICT, |r| match then {
-                        Then::Accept => r.attr_be32(1, NF_ACCEPT),
-                        Then::Jump(chain) => r.attr_be32(1, NFT_JUMP.cast_unsigned()).attr_str(2, chain),
-                    })
-                })
-            })
+}
+
+fn expression(rule: Request, name: &str, fill: impl FnOnce(Request) -> Request) -> Request {
+    rule.nest(LIST_ELEM, |r| r.attr_str(EXPRESSION_NAME, name).nest(EXPRESSION_DATA, fill))
+}
+
+/// `-m mark --mark BIT/BIT -j ACCEPT`, after the rule with this handle or in front of all.
+fn admission(v6: bool, after: Option<u64>) -> Request {
+    const NF_ACCEPT: u32 = 1;
+    // struct xt_mark_mtinfo1: mark, mask, whether it is inverted; padded to 8 bytes, as x_tables aligns it.
+    let bit = ADMITTED.to_ne_bytes();
+    let info = [&bit[..], &bit[..], &[0; 8]].concat();
+    let rule = match after {
+        Some(handle) => forward_rule(v6, CREATE | APPEND).attr(RULE_POSITION, &handle.to_be_bytes()),
+        None => forward_rule(v6, CREATE),
+    };
+    rule.nest(RULE_EXPRESSIONS, |r| {
+        let r = expression(r, "match", |r| r.attr_str(1, "mark").attr_be32(2, 1).attr(3, &info));
+        let r = expression(r, "counter", |r| r.attr(1, &[0; 8]).attr(2, &[0; 8]));
+        expression(r, "immediate", |r| {
+            r.attr_be32(1, 0).nest(2, |r| r.nest(DATA_VERDICT, |r| r.attr_be32(1, NF_ACCEPT)))
         })
-        .attr(RULE_USERDATA, &userdata(&mark(subnet)))
+    })
+    .attr(RULE_USERDATA, &userdata(ADMISSION))
 }
 
 #[cfg(test)]

@@ -276,6 +276,8 @@ pub(crate) enum Action {
     Return,
     Masquerade,
     Jump(String),
+    /// Sets these bits of the packet's mark, and goes on.
+    Mark(u32),
     /// `dnat`, to where the map says for the fields.
     Dnat {
         v6: bool,
@@ -428,6 +430,19 @@ impl Action {
             Action::Return => verdict(rule, NFT_RETURN, None),
             Action::Jump(chain) => verdict(rule, NFT_JUMP, Some(chain)),
             Action::Masquerade => expression(rule, "masq", |r| r),
+            Action::Mark(bits) => {
+                const META_MARK: u32 = 3;
+                // mark = mark & !bits ^ bits
+                let (keep, set) = ((!bits).to_ne_bytes(), bits.to_ne_bytes());
+                let rule = expression(meta(rule, REGISTER, META_MARK), "bitwise", |r| {
+                    r.attr_be32(1, REGISTER)
+                        .attr_be32(2, REGISTER)
+                        .attr_be32(3, 4)
+                        .nest(4, |r| r.attr(DATA_VALUE, &keep))
+                        .nest(5, |r| r.attr(DATA_VALUE, &set))
+                });
+                expression(rule, "meta", |r| r.attr_be32(2, META_MARK).attr_be32(3, REGISTER))
+            }
             Action::Dnat { v6, key, map } => {
                 let (protocol, address) = if *v6 { (10, 16) } else { (2, 4) };
                 let rule = expression(load(rule, key), "lookup", |r| {
@@ -449,6 +464,7 @@ impl Action {
             Action::Drop => "drop".into(),
             Action::Return => "return".into(),
             Action::Masquerade => "masquerade".into(),
+            Action::Mark(bits) => format!("meta mark set meta mark | 0x{bits:08x}"),
             Action::Jump(chain) => format!("jump {chain}"),
             Action::Dnat { v6, key, map } => {
                 let family = if *v6 { "ip6" } else { "ip" };

@@ -6,6 +6,11 @@ use crate::language::{Action, At, Chain, Family, Field, Hook, Match, Rule, Set, 
 /// The tables' name.
 pub const TABLE: &str = "podplumb";
 
+/// The bit of a packet's mark that says that it comes from or goes to a pod that the firewall plugin admitted. A rule in iptables' chain
+/// FORWARD lets such packets pass where the policy is to drop (see [`foreign`](crate::foreign)). Not the bits of Kubernetes (14, 15), of
+/// the reference portmap (13), of Cilium (8 to 11, from 16 on) and of Calico (from 16 on).
+pub(crate) const ADMITTED: u32 = 1 << 12;
+
 /// What differs between IPv4 and IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ip {
@@ -95,6 +100,7 @@ fn inet() -> Table {
             set(ip.set("restricted"), &[address]),
             set(ip.set("bridged"), &[Type::Interface, address]),
             set(ip.set("isolated"), &[address]),
+            set(ip.set("admitted"), &[address]),
         ]);
         sets.extend(port_maps(ip, None));
     }
@@ -112,6 +118,8 @@ fn inet() -> Table {
         forward.extend([
             rule(vec![within("restricted", &[from]), within("restricted", &[to]), of_another], Action::Drop),
             rule(vec![within("restricted", &[from]), within("isolated", &[to])], Action::Drop),
+            rule(vec![within("admitted", &[from])], Action::Mark(ADMITTED)),
+            rule(vec![within("admitted", &[to])], Action::Mark(ADMITTED)),
         ]);
     }
     let destination = (-100, "dstnat");
@@ -125,7 +133,8 @@ fn inet() -> Table {
             // nft calls this priority by its name only where the kernel's own users of it hook, which is prerouting.
             chain("output", hook("nat", At::Output, (-100, "-100")), to_ports(None)),
             chain("postrouting", hook("nat", At::Postrouting, (100, "srcnat")), postrouting),
-            chain("forward", hook("filter", At::Forward, (0, "filter")), forward),
+            // Before iptables' chain, which looks at the mark.
+            chain("forward", hook("filter", At::Forward, (-1, "filter - 1")), forward),
         ],
     }
 }

@@ -1,12 +1,14 @@
 //! Limits on how fast a container sends and receives.
 
+use std::os::fd::AsFd;
+
 use cni::{Call, Code, Config, Error, Interface, Result};
 use ipnet::IpNet;
 use model::{AttachmentRecord, Link};
-use netlink::Socket;
 use netlink::device::{self, Kind};
 use netlink::link::{self, Change};
 use netlink::qdisc::{self, Limit};
+use netlink::{Socket, nsid};
 use serde::Deserialize;
 
 use crate::chained::{Addition, Work};
@@ -172,7 +174,8 @@ fn ifb_name(network: &str, container: &str) -> String {
     nft::foreign::hashed_name("bwp", network, container, 15)
 }
 
-/// The host's end of the container's veth.
+/// The host's end of the container's veth: the one whose other end is the container's interface, in the container's namespace. An index
+/// alone is unique inside one namespace only.
 fn host_end(socket: &mut Socket, work: &Work<'_>) -> Result<Link> {
     let ifname = &work.record.key.ifname;
     let inside = {
@@ -186,7 +189,7 @@ fn host_end(socket: &mut Socket, work: &Work<'_>) -> Result<Link> {
     };
     let peer = inside.peer.ok_or_else(missing)?;
     let end = link::by_index(socket, peer.index, None).map_err(|_| missing())?;
-    // An index is unique inside one namespace only.
-    let is_named = work.outcome.interfaces.iter().any(|i| i.sandbox.is_empty() && i.name == end.name);
-    if end.kind == "veth" && is_named { Ok(end) } else { Err(missing()) }
+    let there = nsid::of(socket, work.netns.as_fd()).map_err(kernel)?;
+    let is_it = end.peer.is_some_and(|other| other.index == inside.index && other.nsid == there);
+    if is_it { Ok(end) } else { Err(missing()) }
 }

@@ -54,11 +54,6 @@ pub(crate) trait Addition: Sized {
         Ok(())
     }
 
-    /// What GC does besides undoing the records of attachments that are not valid.
-    fn collect(_: &Config) -> Result<()> {
-        Ok(())
-    }
-
     /// Whether the kernel has what the plugin needs.
     fn status(&self) -> Result<()> {
         Ok(())
@@ -165,7 +160,6 @@ impl<A: Addition> Plugin for Chained<A> {
                 errors.extend(collect(&key, A::TYPE).err());
             }
         }
-        errors.extend(A::collect(config).err());
         Error::all(errors)
     }
 

@@ -1,7 +1,8 @@
 //! What may reach a container by way of the node, and that it may.
 
+use std::net::IpAddr;
+
 use cni::{Call, Code, Config, Error, Result};
-use ipnet::IpNet;
 use model::{AttachmentRecord, IfName, RuleElement};
 use serde::Deserialize;
 
@@ -74,7 +75,9 @@ impl Addition for Firewall {
     }
 
     fn plan(&self, work: &mut Work<'_>) -> Result<()> {
-        work.record.addresses = Some(work.addresses().map(|net| net.addr()).collect());
+        let addresses: Vec<IpAddr> = work.addresses().map(|net| net.addr()).collect();
+        let admitted = addresses.iter().map(|address| RuleElement::Admit { address: *address });
+        work.record.rules = admitted.collect();
         if self.policy == Policy::Open {
             return Ok(());
         }
@@ -83,27 +86,23 @@ impl Addition for Firewall {
             Error::new(Code::InvalidConfig, "ingressPolicy needs a bridge, which prevResult does not name")
                 .details("chain firewall to the bridge plugin")
         })?;
-        let mut elements = Vec::new();
-        for address in work.addresses().map(|net| net.addr()) {
-            elements.push(RuleElement::Restrict { address, bridge: bridge.clone() });
+        for address in addresses {
+            work.record.rules.push(RuleElement::Restrict { address, bridge: bridge.clone() });
             if self.policy == Policy::Isolated {
-                elements.push(RuleElement::Isolate { address });
+                work.record.rules.push(RuleElement::Isolate { address });
             }
         }
-        work.record.rules = elements;
         work.record.bridge = Some(bridge);
         Ok(())
     }
 
     /// Where iptables drops what is forwarded, it has to be told about pods: our own table cannot overrule it.
-    fn finish(&self, work: &mut Work<'_>) -> Result<()> {
-        let subnets: Vec<IpNet> = work.addresses().collect();
-        nft::foreign::accept_forwarded(&subnets, &self.admin_chain).map_err(kernel)?;
+    fn finish(&self, _: &mut Work<'_>) -> Result<()> {
+        nft::foreign::admit_forwarded(&self.admin_chain).map_err(kernel)?;
         match sys::legacy_forward_drops() {
-            true => Err(Error::new(Code::Internal, "the legacy iptables drops what is forwarded")
-                .details(
-                    "its chain FORWARD has the policy DROP; use iptables-nft, or `iptables-legacy -P FORWARD ACCEPT`",
-                )),
+            true => Err(Error::new(Code::Internal, "the legacy iptables drops what is forwarded").details(
+                "its chain FORWARD has the policy DROP; use iptables-nft, or `iptables-legacy -P FORWARD ACCEPT`",
+            )),
             false => Ok(()),
         }
     }
@@ -115,23 +114,6 @@ impl Addition for Firewall {
             return Ok(());
         }
         rules::remove_reference(&record::key(call), &addresses)
-    }
-
-    /// Removes the rules in iptables' chain for subnets that no attachment of any network has.
-    fn collect(_: &Config) -> Result<()> {
-        let accepted = nft::foreign::accepted_subnets().map_err(kernel)?;
-        if accepted.is_empty() {
-            return Ok(());
-        }
-        let all = record::all()?;
-        let records: Vec<AttachmentRecord> =
-            all.iter().filter_map(|(key, plugin)| record::look(key, plugin.as_deref())).collect();
-        let in_use = |net: &IpNet| {
-            let mut addresses = records.iter().filter_map(|record| record.addresses.as_ref()).flatten();
-            addresses.any(|address| net.contains(address))
-        };
-        let unused: Vec<IpNet> = accepted.into_iter().filter(|net| !in_use(net)).collect();
-        nft::foreign::refuse_forwarded(&unused).map_err(kernel)
     }
 
     fn status(&self) -> Result<()> {

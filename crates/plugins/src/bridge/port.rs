@@ -157,10 +157,17 @@ pub(super) fn give_address(
         )
         .details("set forceAddress to have it replaced, or use another bridge"));
     }
+    if clashes.is_empty() {
+        return Ok(());
+    }
     for other in clashes {
         socket.ack(addr::delete(bridge.index, other)).map_err(kernel)?;
     }
-    Ok(())
+    // With an address of the same subnet went those that were added after it.
+    match socket.ack(addr::add(bridge.index, address, flags)) {
+        Err(error) if !error.exists() => Err(kernel(error.on(format_args!("{address} to {}", bridge.name)))),
+        _ => Ok(()),
+    }
 }
 
 /// Compares bridge and host end with a result.
