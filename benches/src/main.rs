@@ -3,8 +3,12 @@
 //! `make bench`, or with the release binaries in `$PODPLUMB_BIN_DIR`: `cargo run --release -p podplumb-benches [plugins|node]`
 #![allow(clippy::disallowed_methods, reason = "benchmarks run programs")]
 
+mod call;
+mod floor;
 mod node;
+mod parts;
 mod plugins;
+mod ports;
 mod world;
 
 fn main() {

@@ -1,64 +1,102 @@
-//! ADD and DEL of bridge + host-local against the reference plugins, and against the kernel alone.
+//! ADD and DEL against Debian's reference plugins, case by case.
 
-use std::io::Write;
-use std::os::fd::AsFd;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use model::{IfName, MacAddr};
-use netlink::link::{self, Change, Veth};
-use netlink::route::{self, NewRoute};
-use netlink::{Socket, addr, device};
-use podplumb_tests::{Plugins, World};
+use podplumb_tests::{Plugins, World, binaries};
 use serde_json::{Value, json};
-use sys::NetNs;
 
+use crate::call::{Call, unpin};
+use crate::floor::Floor;
 use crate::world::{Times, peak_rss_mb, pinned};
+use crate::{parts, ports};
 
-const PODS: usize = 200;
+/// One side of a comparison: a chain of plugins, and how it is called.
+pub(crate) struct Subject {
+    pub(crate) name: &'static str,
+    pub(crate) directory: PathBuf,
+    plugins: Vec<Value>,
+    /// By `podplumb cni` instead of one process a plugin.
+    by_runner: bool,
+    pub(crate) add: Times,
+    pub(crate) del: Times,
+}
 
-struct Subject {
-    name: &'static str,
-    program: PathBuf,
-    directory: PathBuf,
-    config: Value,
-    add: Times,
-    del: Times,
+/// What the networks of a case have in common.
+#[derive(Clone, Copy, Default)]
+struct Options {
+    masquerade: bool,
+    dual_stack: bool,
+    /// portmap and firewall are chained.
+    chained: bool,
 }
 
 impl Subject {
-    fn new(world: &World, plugins: Plugins, name: &'static str, subnet: u8) -> Self {
+    fn new(world: &World, plugins: Plugins, options: Options) -> Self {
+        let (name, subnet) = match plugins {
+            Plugins::Reference => ("ref", 66),
+            Plugins::Podplumb => ("ours", 67),
+        };
+        let mut ranges = vec![json!([{ "subnet": format!("10.{subnet}.0.0/16") }])];
+        if options.dual_stack {
+            ranges.push(json!([{ "subnet": format!("fd{subnet}::/64") }]));
+        }
+        let mut chain = vec![json!({
+            "type": "bridge", "bridge": name, "isDefaultGateway": true, "ipMasq": options.masquerade,
+            "ipam": { "type": "host-local", "ranges": ranges },
+        })];
+        if options.chained {
+            chain.push(json!({ "type": "portmap", "capabilities": { "portMappings": true } }));
+            chain.push(json!({ "type": "firewall" }));
+        }
+        let by_runner = options.chained && plugins == Plugins::Podplumb;
+        let list = json!({ "cniVersion": "1.0.0", "name": name, "plugins": chain });
+        std::fs::write(format!("/etc/cni/net.d/{name}.conflist"), list.to_string()).expect("a file");
         let directory = world.plugin_dir(plugins);
-        let config = json!({
-            "cniVersion": "1.0.0", "name": name, "type": "bridge", "bridge": name, "isDefaultGateway": true,
-            "ipam": { "type": "host-local", "ranges": [[{ "subnet": format!("10.{subnet}.0.0/16") }]] },
-        });
-        let (add, del) = (Times::default(), Times::default());
-        Self { name, program: directory.join("bridge"), directory, config, add, del }
+        Self { name, directory, plugins: chain, by_runner, add: Times::default(), del: Times::default() }
     }
 
-    fn call(&self, command: &str, id: &str) {
-        let mut child = Command::new(&self.program)
-            .env_clear()
-            .env("CNI_COMMAND", command)
-            .env("CNI_CONTAINERID", id)
-            .env("CNI_NETNS", format!("/run/netns/{id}"))
-            .env("CNI_IFNAME", "eth0")
-            .env("CNI_PATH", &self.directory)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the plugin starts");
-        child.stdin.take().expect("piped").write_all(self.config.to_string().as_bytes()).expect("it reads");
-        let output = child.wait_with_output().expect("it ends");
-        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stdout));
+    pub(crate) fn id(&self, round: &str, n: usize) -> String {
+        format!("{}-{round}-{n}", self.name)
+    }
+
+    /// All plugins of the chain, in order for ADD and backwards for DEL.
+    pub(crate) fn call(&self, command: &str, id: &str, n: usize) {
+        let mappings = json!([{ "hostPort": 10_000 + n, "containerPort": 80, "protocol": "tcp" }]);
+        if self.by_runner {
+            let args = json!({ "portMappings": mappings }).to_string();
+            let mut runner = Command::new(binaries().join("podplumb"));
+            runner.args(["cni", &command.to_lowercase(), self.name, id, id, "--capability-args", &args]);
+            let output = runner.output().expect("it starts");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            return;
+        }
+        let mut order: Vec<&Value> = self.plugins.iter().collect();
+        if command == "DEL" {
+            order.reverse();
+        }
+        let mut previous = Value::Null;
+        for plugin in order {
+            let mut config = plugin.clone();
+            config["cniVersion"] = "1.0.0".into();
+            config["name"] = self.name.into();
+            if !previous.is_null() {
+                config["prevResult"] = previous.clone();
+            }
+            if config["type"] == "portmap" {
+                config["runtimeConfig"] = json!({ "portMappings": mappings });
+            }
+            let call = Call { directory: &self.directory, command, id, config: &config };
+            previous = call.run();
+        }
     }
 
     /// Leases of other containers.
-    fn lease(&self, count: usize, subnet: u8) {
+    fn lease(&self, count: usize) {
         let directory = format!("/var/lib/cni/networks/{}", self.name);
         let _ = std::fs::remove_dir_all(&directory);
         std::fs::create_dir_all(&directory).expect("a directory");
+        let subnet = if self.name == "ref" { 66 } else { 67 };
         // From the top, so that they are not in the way.
         for n in 0..count {
             let address = format!("10.{subnet}.{}.{}", 255 - n / 250, n % 250 + 1);
@@ -67,116 +105,150 @@ impl Subject {
     }
 }
 
+/// Both sides of a case.
+struct Case {
+    sides: [Subject; 2],
+    label: String,
+}
+
+impl Case {
+    fn new(world: &World, label: &str, options: Options, leases: usize) -> Self {
+        let sides = [Plugins::Reference, Plugins::Podplumb].map(|side| Subject::new(world, side, options));
+        sides.iter().for_each(|side| side.lease(leases));
+        Self { sides, label: label.to_owned() }
+    }
+
+    /// ADD of so many pods, then DEL of all of them, the two sides in turn.
+    fn one_by_one(mut self, pods: usize, mut floor: Option<Floor>) -> Self {
+        for n in 0..pods {
+            for side in &mut self.sides {
+                let id = side.id(&self.label, n);
+                drop(pinned(&id));
+                let mut add = std::mem::take(&mut side.add);
+                add.measure(|| side.call("ADD", &id, n));
+                side.add = add;
+            }
+            floor.iter_mut().for_each(|floor| floor.add(n));
+        }
+        for n in 0..pods {
+            for side in &mut self.sides {
+                let id = side.id(&self.label, n);
+                let mut del = std::mem::take(&mut side.del);
+                del.measure(|| side.call("DEL", &id, n));
+                side.del = del;
+                unpin(&id);
+            }
+        }
+        let kernel = floor.as_ref().map(|floor| floor.times.median_ms());
+        self.print(kernel);
+        floor.into_iter().for_each(Floor::end);
+        self
+    }
+
+    /// So many ADDs at once, then so many DELs at once: the time until the last is done.
+    fn at_once(mut self, pods: usize, rounds: usize) {
+        for round in 0..rounds {
+            for side in &mut self.sides {
+                let ids: Vec<String> =
+                    (0..pods).map(|n| side.id(&format!("{}{round}", self.label), n)).collect();
+                ids.iter().for_each(|id| drop(pinned(id)));
+                let (mut add, mut del) = (std::mem::take(&mut side.add), std::mem::take(&mut side.del));
+                for (command, times) in [("ADD", &mut add), ("DEL", &mut del)] {
+                    times.measure(|| {
+                        std::thread::scope(|scope| {
+                            for (n, id) in ids.iter().enumerate() {
+                                let side = &*side;
+                                scope.spawn(move || side.call(command, id, n));
+                            }
+                        });
+                    });
+                }
+                (side.add, side.del) = (add, del);
+                ids.iter().for_each(|id| unpin(id));
+            }
+        }
+        self.print(None);
+    }
+
+    fn print(&self, kernel: Option<f64>) {
+        let [reference, ours] = &self.sides;
+        let row = |what: &str, reference: &Times, ours: &Times, kernel: Option<f64>| {
+            let (reference, ours) = (reference.median_ms(), ours.median_ms());
+            let kernel = kernel.map(|ms| format!("{ms:.2}")).unwrap_or_default();
+            let label = if what == "ADD" { self.label.as_str() } else { "" };
+            let ratio = reference / ours;
+            println!("{label:<22} {what} {reference:>11.2} {ours:>10.2} {ratio:>8.1}x {kernel:>8}");
+        };
+        row("ADD", &reference.add, &ours.add, kernel);
+        row("DEL", &reference.del, &ours.del, None);
+    }
+}
+
 pub(crate) fn run(world: &World) {
-    let binary = podplumb_tests::binaries().join("podplumb-cni");
+    let binary = binaries().join("podplumb-cni");
     let size = std::fs::metadata(&binary).map_or(0, |stat| stat.len());
     println!("plugin binary: {:.2} MB", size as f64 / 1e6);
-    let mut idle = Command::new(&binary);
-    println!("plugin peak RSS (started and ended): {:.1} MB", peak_rss_mb(&mut idle));
-    println!("\nADD and DEL, bridge + host-local, median of {PODS} pods each, milliseconds");
+    println!("plugin peak RSS (started and ended): {:.1} MB", peak_rss_mb(&mut Command::new(&binary)));
+    println!("\nmilliseconds, medians: 200 pods each, 100 with ipMasq, 30 of the chain");
+    println!("{:<22}     {:>11} {:>10} {:>9} {:>8}", "", "reference", "podplumb", "ratio", "kernel");
+    let plain = Options::default();
+    let mut floors = 0;
+    let mut floor = || {
+        floors += 1;
+        Some(Floor::new(floors))
+    };
+    let first = Case::new(world, "bridge", plain, 0).one_by_one(200, floor());
+    let add_ms = first.sides[1].add.median_ms();
+    for leases in [1_000, 10_000] {
+        Case::new(world, &format!("{leases}-leases"), plain, leases).one_by_one(200, floor());
+    }
+    for side in ["ref", "ours"] {
+        let _ = std::fs::remove_dir_all(Path::new("/var/lib/cni/networks").join(side));
+    }
+    let masquerade = Options { masquerade: true, ..plain };
+    Case::new(world, "ipMasq", masquerade, 0).one_by_one(100, None);
+    let dual_stack = Options { dual_stack: true, ..plain };
+    Case::new(world, "dual-stack", dual_stack, 0).one_by_one(30, None);
+    let chained = Options { chained: true, ..masquerade };
+    Case::new(world, "chain", chained, 0).one_by_one(30, None);
+    Case::new(world, "50-chains-at-once", chained, 0).at_once(50, 3);
+    parts::run(world, add_ms);
+    crowd(world);
+    ports::run(world);
+}
+
+/// ADD with so many ports on the bridge already, against the same messages of this process.
+fn crowd(world: &World) {
+    const PORTS: usize = 1_000;
+    let ours = Subject::new(world, Plugins::Podplumb, Options::default());
+    let mut floor = Floor::new(99);
+    for n in 0..PORTS {
+        let id = ours.id("crowd", n);
+        drop(pinned(&id));
+        ours.call("ADD", &id, n);
+        floor.add(n);
+    }
+    let (mut add, mut del) = (Times::default(), Times::default());
+    floor.times = Times::default();
+    for n in PORTS..PORTS + 20 {
+        let id = ours.id("crowd", n);
+        drop(pinned(&id));
+        add.measure(|| ours.call("ADD", &id, n));
+        floor.add(n);
+    }
+    for n in PORTS..PORTS + 20 {
+        let id = ours.id("crowd", n);
+        del.measure(|| ours.call("DEL", &id, n));
+    }
+    let (add, del, kernel) = (add.median_ms(), del.median_ms(), floor.times.median_ms());
     println!(
-        "{:>8} {:>16} {:>10} {:>10} {:>8} {:>10}",
-        "leases", "", "reference", "podplumb", "ratio", "kernel"
+        "\nwith {PORTS} ports on the bridge: ADD {add:.2} ms, DEL {del:.2} ms; the kernel's share of ADD {kernel:.2} ms ({:.1}x)",
+        add / kernel
     );
-    for existing in [0, 1_000, 10_000] {
-        let mut reference = Subject::new(world, Plugins::Reference, "ref", 66);
-        let mut ours = Subject::new(world, Plugins::Podplumb, "ours", 67);
-        reference.lease(existing, 66);
-        ours.lease(existing, 67);
-        let mut floor = Floor::new(existing);
-        let name = |subject: &str, n: usize| format!("{subject}-{existing}-{n}");
-        for n in 0..PODS {
-            for subject in [&mut reference, &mut ours] {
-                let id = name(subject.name, n);
-                drop(pinned(&id));
-                let mut add = std::mem::take(&mut subject.add);
-                add.measure(|| subject.call("ADD", &id));
-                subject.add = add;
-            }
-            floor.add(n);
-        }
-        for n in 0..PODS {
-            for subject in [&mut reference, &mut ours] {
-                let id = name(subject.name, n);
-                let mut del = std::mem::take(&mut subject.del);
-                del.measure(|| subject.call("DEL", &id));
-                subject.del = del;
-                let path = format!("/run/netns/{id}");
-                let _ = rustix::mount::unmount(&path, rustix::mount::UnmountFlags::DETACH);
-                let _ = std::fs::remove_file(path);
-            }
-        }
-        let row = |leases: &str, what: &str, reference: &Times, ours: &Times, floor: f64| {
-            let (reference, ours) = (reference.median_ms(), ours.median_ms());
-            let floor = if floor.is_nan() { String::new() } else { format!("{floor:.2}") };
-            let ratio = reference / ours;
-            println!("{leases:>8} {what:>16} {reference:>10.2} {ours:>10.2} {ratio:>7.1}x {floor:>10}");
-        };
-        row(&existing.to_string(), "ADD", &reference.add, &ours.add, floor.times.median_ms());
-        row("", "DEL", &reference.del, &ours.del, f64::NAN);
-        floor.end();
-        for subject in [&reference, &ours] {
-            let _ = std::fs::remove_dir_all(format!("/var/lib/cni/networks/{}", subject.name));
-        }
-    }
-}
-
-/// The kernel's share of an ADD: the same messages, sent by this process.
-struct Floor {
-    socket: Socket,
-    bridge: IfName,
-    round: usize,
-    times: Times,
-    pods: Vec<NetNs>,
-}
-
-impl Floor {
-    fn new(round: usize) -> Self {
-        let mut socket = Socket::route().expect("a socket");
-        let bridge: IfName = "floor".parse().expect("a name");
-        socket
-            .ack(device::create_bridge(&bridge, Some(MacAddr([2, 0, 0, 0, 0, 1])), None))
-            .expect("a bridge");
-        Self { socket, bridge, round, times: Times::default(), pods: Vec::new() }
-    }
-
-    fn add(&mut self, n: usize) {
-        let netns = NetNs::create().expect("a namespace");
-        // The kernel takes the veths of an earlier round down in its own time.
-        let name: IfName = format!("f{}-{n}", self.round).parse().expect("a name");
-        let Self { socket, bridge, times, pods, .. } = self;
-        times.measure(|| {
-            let bridge = link::by_name(socket, bridge.as_str()).expect("the bridge");
-            let veth = Veth {
-                name: &name,
-                mac: Some(MacAddr([2, 1, 0, 0, (n >> 8) as u8, n as u8])),
-                master: Some(bridge.index),
-                mtu_bytes: None,
-                peer_name: &"eth0".parse().expect("a name"),
-                peer_mac: Some(MacAddr([2, 2, 0, 0, (n >> 8) as u8, n as u8])),
-                peer_netns: Some(netns.as_fd()),
-            };
-            let stamp = Change { alias: Some("podplumb:bench:floor:eth0"), ..Change::default() };
-            let made = socket.batch(vec![link::create_veth(&veth), link::change_by_name(&name, &stamp)]);
-            made.expect("an answer").all().expect("a veth");
-            let _entered = netns.enter().expect("it can be entered");
-            let mut inside = Socket::route().expect("a socket");
-            let eth0 = link::by_name(&mut inside, "eth0").expect("eth0").index;
-            let default =
-                NewRoute::new("0.0.0.0/0".parse().expect("a net"), Some([10, 68, 0, 1].into()), eth0);
-            let address = format!("10.68.{}.{}/16", n / 250, n % 250 + 2).parse().expect("a net");
-            let requests = vec![
-                link::change(eth0, &Change { up: Some(true), ..Change::default() }),
-                addr::add(eth0, address, addr::Flags::default()),
-                route::add(&default),
-            ];
-            inside.batch(requests).expect("an answer").all().expect("wired");
-        });
-        pods.push(netns);
-    }
-
-    fn end(mut self) {
-        let bridge = link::by_name(&mut self.socket, self.bridge.as_str()).expect("the bridge");
-        self.socket.ack(link::delete(bridge.index)).expect("it goes");
+    floor.end();
+    for n in 0..PORTS {
+        let id = ours.id("crowd", n);
+        ours.call("DEL", &id, n);
+        unpin(&id);
     }
 }

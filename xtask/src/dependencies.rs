@@ -33,7 +33,7 @@ const MAY_USE: [(&str, &[&str]); 12] = [
     ("analyze", &["model"]),
     ("observe", &["cni-spec", "ipam", "model", "netlink", "nft", "sys"]),
     ("reclaim", &["analyze", "cni-spec", "ipam", "model", "netlink", "nft", "sys"]),
-    ("podplumb", &["analyze", "cni-spec", "model", "observe", "plugins", "reclaim", "sys"]),
+    ("podplumb", &["analyze", "cni-spec", "model", "nft", "observe", "plugins", "reclaim", "sys"]),
 ];
 
 type Graph = BTreeMap<String, BTreeSet<String>>;

@@ -240,6 +240,21 @@ fn split<'a>(types: &[Type], bytes: &'a [u8]) -> Vec<&'a [u8]> {
 
 /// An element as nft writes it: `10.0.0.2 . 10.0.0.0/24`, `tcp . 80 : 10.0.0.2 . 8080`.
 pub(crate) fn show(set: &Set, key: &[u8], end: Option<&[u8]>, data: Option<&[u8]>) -> String {
+    let (key, data) = parts(set, key, end, data);
+    key + &data
+}
+
+/// The same with its comment, as nft reads it.
+pub(crate) fn show_found(set: &Set, found: &Found) -> String {
+    let (key, data) = parts(set, &found.key, found.end.as_deref(), found.data.as_deref());
+    match found.owner.as_str() {
+        "" => key + &data,
+        owner => format!("{key} comment \"{}\"{data}", owner.replace(['"', '\n'], "?")),
+    }
+}
+
+/// The key, and what it maps to with a colon in front.
+fn parts(set: &Set, key: &[u8], end: Option<&[u8]>, data: Option<&[u8]>) -> (String, String) {
     let starts = split(&set.key, key);
     let ends = end.map(|end| split(&set.key, end));
     let part = |at: usize| {
@@ -249,13 +264,11 @@ pub(crate) fn show(set: &Set, key: &[u8], end: Option<&[u8]>, data: Option<&[u8]
             _ => kind.show(first),
         }
     };
-    let mut text = (0..set.key.len()).map(part).collect::<Vec<_>>().join(" . ");
-    if let Some(data) = data {
-        let parts = split(&set.data, data);
-        let shown: Vec<String> = set.data.iter().zip(parts).map(|(kind, part)| kind.show(part)).collect();
-        text = format!("{text} : {}", shown.join(" . "));
-    }
-    text
+    let text = (0..set.key.len()).map(part).collect::<Vec<_>>().join(" . ");
+    let Some(data) = data else { return (text, String::new()) };
+    let parts = split(&set.data, data);
+    let shown: Vec<String> = set.data.iter().zip(parts).map(|(kind, part)| kind.show(part)).collect();
+    (text, format!(" : {}", shown.join(" . ")))
 }
 
 /// A range as a subnet where it is one.

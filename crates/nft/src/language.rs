@@ -554,16 +554,29 @@ impl Set {
                 })
             });
         }
+        if self.key == [Type::Interface] {
+            // nft takes a key's bytes for a number in network order unless the set's user data says otherwise, and would show no name.
+            const KEY_BYTE_ORDER: u8 = 0;
+            const HOST_ENDIAN: u32 = 1;
+            let value = HOST_ENDIAN.to_ne_bytes();
+            request =
+                request.attr(SET_USERDATA, &[&[KEY_BYTE_ORDER, value.len() as u8], &value[..]].concat());
+        }
         if flags != 0 { request.attr_be32(SET_FLAGS, flags) } else { request }
     }
 
-    fn text(&self) -> String {
+    /// With these elements, each as nft writes it.
+    fn text(&self, elements: &[String]) -> String {
         let (noun, data) = match self.data.as_slice() {
             [] => ("set", String::new()),
             data => ("map", format!(" : {}", names(data))),
         };
         let flags = if self.interval { "\t\tflags interval\n" } else { "" };
-        format!("\t{noun} {} {{\n\t\ttype {}{data}\n{flags}\t}}\n", self.name, names(&self.key))
+        let elements = match elements {
+            [] => String::new(),
+            elements => format!("\t\telements = {{ {} }}\n", elements.join(",\n\t\t\t     ")),
+        };
+        format!("\t{noun} {} {{\n\t\ttype {}{data}\n{flags}{elements}\t}}\n", self.name, names(&self.key))
     }
 }
 
@@ -620,9 +633,9 @@ impl Table {
         messages
     }
 
-    /// The table as `nft list table` shows it when it has no elements.
-    pub(crate) fn text(&self) -> String {
-        let sets = self.sets.iter().map(Set::text);
+    /// The table as `nft list table` shows it, with what `elements` says of each set.
+    pub(crate) fn text(&self, elements: impl Fn(&Set) -> Vec<String>) -> String {
+        let sets = self.sets.iter().map(|set| set.text(&elements(set)));
         let chains = self.chains.iter().map(Chain::text);
         let parts: Vec<String> = sets.chain(chains).collect();
         format!("table {} {} {{\n{}}}\n", self.family.name(), self.name, parts.join("\n"))

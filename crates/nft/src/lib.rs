@@ -226,7 +226,27 @@ pub fn table_names() -> netlink::Result<Vec<String>> {
 
 /// The ruleset as nft writes it, without elements.
 pub fn text() -> String {
-    ruleset::tables().iter().map(Table::text).collect()
+    ruleset::tables().iter().map(|table| table.text(|_| Vec::new())).collect()
+}
+
+/// The ruleset as nft writes it, with the elements that it has now; `nft -f` reads it. Empty when there is none.
+pub fn text_with_elements() -> netlink::Result<String> {
+    let mut socket = Socket::netfilter()?;
+    let mut text = String::new();
+    for table in all_tables(&mut socket)? {
+        let mut elements = Vec::new();
+        for set in &table.sets {
+            let found = element::list(&mut socket, &table, set)?;
+            let shown: Vec<String> = found.iter().map(|(_, found)| element::show_found(set, found)).collect();
+            elements.push((set.name.clone(), shown));
+        }
+        let of = |set: &language::Set| {
+            let own = elements.iter().find(|(name, _)| *name == set.name);
+            own.map(|(_, shown)| shown.clone()).unwrap_or_default()
+        };
+        text.push_str(&table.text(of));
+    }
+    Ok(text)
 }
 
 /// The bytes of an address in network order.

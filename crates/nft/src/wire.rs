@@ -79,6 +79,7 @@ pub(crate) mod attribute {
     pub(crate) const SET_DATA_LEN: u16 = 7;
     pub(crate) const SET_DESC: u16 = 9;
     pub(crate) const SET_ID: u16 = 10;
+    pub(crate) const SET_USERDATA: u16 = 13;
     pub(crate) const DESC_CONCAT: u16 = 2;
     pub(crate) const FIELD_LEN: u16 = 1;
 

@@ -93,6 +93,13 @@ fn the_kernel_has_what_the_text_says_and_pods_come_and_go_as_elements() {
     assert!(texts.contains(&"inet podplumb local4 { 10.0.0.2 . 10.0.0.0/24 }"), "{texts:#?}");
     assert!(texts.contains(&"inet podplumb ports4 { tcp . 8080 : 10.0.0.2 . 80 }"), "{texts:#?}");
 
+    // What we print is what nft has: read by it, it makes the same.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, ours::text_with_elements().unwrap()).unwrap();
+    run("nft", &["flush", "ruleset"]);
+    run("nft", &["-f", &file.path().display().to_string()]);
+    assert_eq!(run("nft", &["list", "ruleset"]), seen);
+
     let rules = |text: &str| text.matches(" drop\n").count() + text.matches("masquerade\n").count();
     let before = rules(&seen);
     ours::add("pods:b:eth0", &[masquerade("10.0.0.3/24"), map_port(8081, "10.0.0.3")], None, never).unwrap();

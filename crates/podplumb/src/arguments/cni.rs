@@ -28,6 +28,8 @@ pub(crate) enum CniCommand {
     Status(StatusOptions),
     /// List networks in a runtime's order, and their attachments
     List(ListOptions),
+    /// Print podplumb's nftables ruleset, with whose each element is, as nft reads it
+    Rules,
     /// Find everything that is wrong with configurations (exit 3 if there is any)
     Validate(ValidateOptions),
     /// Put podplumb's plugins in place of the reference ones, or take that back

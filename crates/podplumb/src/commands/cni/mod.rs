@@ -7,6 +7,7 @@ mod gc;
 mod install;
 mod list;
 mod origin;
+mod rules;
 mod status;
 mod validate;
 
@@ -28,6 +29,7 @@ pub(crate) fn run(command: &CniCommand) -> anyhow::Result<Ended> {
         CniCommand::Check(options) => attach::check(options),
         CniCommand::Gc(options) => gc::run(options),
         CniCommand::Status(options) => status::run(options),
+        CniCommand::Rules => rules::run(),
         CniCommand::List(options) => list::run(options),
         CniCommand::Validate(options) => validate::run(options),
         CniCommand::Install(options) => install::run(options),
