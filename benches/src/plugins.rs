@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::call::{Call, unpin};
 use crate::floor::Floor;
+use crate::parts;
 use crate::world::{Times, peak_rss_mb, pinned};
-use crate::{parts, ports};
 
 /// One side of a comparison: a chain of plugins, and how it is called.
 pub(crate) struct Subject {
@@ -214,7 +214,6 @@ pub(crate) fn run(world: &World) {
     Case::new(world, "50-chains-at-once", chained, 0).at_once(50, 3);
     parts::run(world, add_ms);
     crowd(world);
-    ports::run(world);
 }
 
 /// ADD with so many ports on the bridge already, against the same messages of this process.
