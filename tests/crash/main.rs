@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests run programs")]
 
 mod chain;
+mod takeover;
 mod trial;
 
 use podplumb_tests::{Fault, World, require};

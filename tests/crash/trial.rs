@@ -1,13 +1,11 @@
 //! One trial: a plugin to which something happens at one system call, and a look at what that left.
 
 use std::cell::RefCell;
-use std::os::fd::{AsFd, AsRawFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use netlink::{Socket, link};
-use podplumb_tests::{Fault, Ruleset, Traced};
+use podplumb_tests::{Fault, Pod, Ruleset, STATE, Traced};
 use serde_json::Value;
-use sys::NetNs;
 use sys::trace::{End, SystemCall};
 
 use crate::chain::{Attachment, Chain};
@@ -35,30 +33,6 @@ pub(crate) struct Trials<'a> {
     pub(crate) found: Vec<String>,
 }
 
-/// A pod's namespace, pinned.
-struct Pod {
-    netns: NetNs,
-    path: PathBuf,
-}
-
-impl Pod {
-    fn new() -> Self {
-        let netns = NetNs::create().expect("a namespace");
-        let path = Path::new("/run/netns").join(ID);
-        std::fs::write(&path, "").expect("a file to mount on");
-        let source = format!("/proc/thread-self/fd/{}", netns.as_fd().as_raw_fd());
-        rustix::mount::mount_bind(source, &path).expect("a pin");
-        Self { netns, path }
-    }
-}
-
-impl Drop for Pod {
-    fn drop(&mut self) {
-        let _ = rustix::mount::unmount(&self.path, rustix::mount::UnmountFlags::DETACH);
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
 impl<'a> Trials<'a> {
     pub(crate) fn new(chain: &'a Chain, directory: &'a Path) -> Self {
         let attachment = Attachment { directory, id: ID };
@@ -71,7 +45,7 @@ impl<'a> Trials<'a> {
             count: 0,
             found: Vec::new(),
         };
-        let pod = Pod::new();
+        let pod = Pod::new(ID);
         let result = trials.add_all().expect("ADD works");
         assert!(trials.traces(&pod).len() > 2, "an attachment leaves traces, or this test sees none");
         trials.undo(Undo::Del, &result).expect("DEL works");
@@ -87,7 +61,7 @@ impl<'a> Trials<'a> {
     pub(crate) fn add(&mut self, fault: Fault, undo: Undo) {
         for at in 0..self.chain.length() {
             self.until_it_ends(|trials, number| {
-                let pod = Pod::new();
+                let pod = Pod::new(ID);
                 let mut previous = Value::Null;
                 for earlier in 0..at {
                     previous = trials.expect("ADD", earlier, &previous)?;
@@ -108,7 +82,7 @@ impl<'a> Trials<'a> {
     pub(crate) fn del(&mut self, fault: Fault, undo: Undo) {
         for at in (0..self.chain.length()).rev() {
             self.until_it_ends(|trials, number| {
-                let pod = Pod::new();
+                let pod = Pod::new(ID);
                 let result = trials.add_all()?;
                 for later in (at + 1..trials.chain.length()).rev() {
                     trials.expect("DEL", later, &result)?;
@@ -243,26 +217,10 @@ impl<'a> Trials<'a> {
         }
     }
 
-    /// Everything that an attachment may leave: links here and in the pod, files, what is in nftables.
     fn traces(&self, pod: &Pod) -> Vec<String> {
-        let links = || {
-            let mut socket = Socket::route().expect("rtnetlink");
-            let links = link::list(&mut socket, None).expect("links");
-            links.into_iter().map(|link| format!("link {} {}", link.kind, link.name)).collect::<Vec<_>>()
-        };
-        let mut all = links();
-        let inside = pod.netns.run(links).expect("the pod's namespace");
-        all.extend(inside.into_iter().map(|link| format!("{link} in the pod")));
-        for directory in STATE {
-            files(Path::new(directory), &mut all);
-        }
-        all.extend(self.nftables.borrow_mut().list());
-        all
+        podplumb_tests::traces(&mut self.nftables.borrow_mut(), [pod])
     }
 }
-
-/// Where plugins keep files.
-const STATE: [&str; 2] = ["/var/lib/cni", "/run/podplumb"];
 
 /// Calls of the allocator, those that the C library and Rust's runtime make before `main`, and sleeping, which Rust takes to be
 /// interrupted at most: a process that gets no memory or cannot even start ends as if it had been killed.
@@ -298,14 +256,4 @@ fn is_error(stdout: &str) -> bool {
     let error: Value = serde_json::from_str(stdout).unwrap_or_default();
     error["code"].as_u64().is_some_and(|code| code > 0)
         && error["msg"].as_str().is_some_and(|message| !message.is_empty())
-}
-
-fn files(directory: &Path, all: &mut Vec<String>) {
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        let path = entry.path();
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() => files(&path, all),
-            _ => all.push(format!("file {}", path.display())),
-        }
-    }
 }

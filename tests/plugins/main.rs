@@ -6,6 +6,7 @@ mod bad_input;
 mod commands;
 mod dhcp;
 mod interchange;
+mod leases;
 mod options;
 mod reuse;
 

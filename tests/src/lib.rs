@@ -5,19 +5,23 @@ mod containerd;
 mod docker;
 mod image;
 mod plugin;
+mod pod;
 mod podplumb;
 mod process;
 mod ruleset;
 mod traced;
+mod traces;
 mod world;
 
 pub use containerd::{Containerd, Sandbox};
 pub use docker::{Container, Docker};
 pub use plugin::{Answer, Plugin};
+pub use pod::Pod;
 pub use podplumb::{Finding, Podplumb};
 pub use process::{Daemon, kill, output, parent, run, wait_until};
 pub use ruleset::Ruleset;
 pub use traced::{Fault, Traced, run_traced};
+pub use traces::{STATE, traces};
 pub use world::{PLUGINS, Plugins, World, binaries, require, shipped};
 
 /// The guide's code compiles, and does what it says.

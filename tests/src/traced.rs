@@ -35,6 +35,8 @@ pub struct Traced {
     pub stderr: String,
     /// The system call at which it happened; `None` when the program ended before.
     pub at: Option<SystemCall>,
+    /// The system calls before that, if a fault was to happen.
+    pub calls: Vec<SystemCall>,
 }
 
 /// Runs a program with `input` on stdin. At its system call number `fault.0`, counted from 0 after exec, the fault happens.
@@ -47,7 +49,7 @@ pub fn run_traced(command: &mut Command, input: &[u8], fault: Option<(usize, Fau
     let pid = Pid::from_child(&child);
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).expect("it is not reaped");
     let hung = AtomicBool::new(false);
-    let (at, end) = std::thread::scope(|scope| {
+    let (at, calls, end) = std::thread::scope(|scope| {
         let (ended, wait_for_end) = mpsc::channel::<()>();
         let (hung, pidfd) = (&hung, &pidfd);
         scope.spawn(move || {
@@ -71,23 +73,29 @@ pub fn run_traced(command: &mut Command, input: &[u8], fault: Option<(usize, Fau
         stdout: text(child.stdout.as_mut().map(|pipe| pipe as &mut dyn Read)),
         stderr: text(child.stderr.as_mut().map(|pipe| pipe as &mut dyn Read)),
         at,
+        calls,
     }
 }
 
-fn happen(tracee: &mut Tracee, fault: Option<(usize, Fault)>) -> std::io::Result<(Option<SystemCall>, End)> {
-    let Some((number, fault)) = fault else { return Ok((None, tracee.finish()?)) };
-    let mut call = None;
-    for _ in 0..=number {
-        call = tracee.next_call()?;
-        if call.is_none() {
-            return Ok((None, tracee.finish()?));
+/// The system call at which it happened, those before, and how the program ended.
+type Happened = (Option<SystemCall>, Vec<SystemCall>, End);
+
+fn happen(tracee: &mut Tracee, fault: Option<(usize, Fault)>) -> std::io::Result<Happened> {
+    let mut calls = Vec::new();
+    let Some((number, fault)) = fault else { return Ok((None, calls, tracee.finish()?)) };
+    let call = loop {
+        match tracee.next_call()? {
+            Some(call) if calls.len() < number => calls.push(call),
+            Some(call) => break call,
+            None => return Ok((None, calls, tracee.finish()?)),
         }
-    }
-    match fault {
-        Fault::Kill => Ok((call, tracee.kill()?)),
+    };
+    let end = match fault {
+        Fault::Kill => tracee.kill()?,
         Fault::Refuse(errno) => {
             tracee.refuse(errno)?;
-            Ok((call, tracee.finish()?))
+            tracee.finish()?
         }
-    }
+    };
+    Ok((Some(call), calls, end))
 }

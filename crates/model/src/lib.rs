@@ -12,6 +12,7 @@ pub mod namespace;
 pub mod rule;
 pub mod runtime;
 pub mod snapshot;
+pub mod takeover;
 pub mod time;
 
 pub use attachment::{AttachmentKey, AttachmentRecord, Before, CacheEntry, Lease, NetworkConfig, PodName};
@@ -22,4 +23,5 @@ pub use namespace::{Descriptor, Namespace, Pin, Sockets, StaleFile, Task};
 pub use rule::{OwnedElement, Protocol, RuleElement};
 pub use runtime::{Runtime, RuntimeKind, RuntimeObject, RuntimeObjectKind, RuntimeStatus};
 pub use snapshot::{Conntrack, Node, Snapshot, SnapshotError};
+pub use takeover::{Takeover, TakeoverEvent};
 pub use time::Timestamp;

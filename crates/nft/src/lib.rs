@@ -79,6 +79,28 @@ fn make(socket: &mut Socket, conditions: Option<&Conditions>) -> netlink::Result
     wire::commit(socket, messages).map_err(|error| error.on(format_args!("table {TABLE}")))
 }
 
+/// How often we look again because somebody changed the ruleset between our look and our transaction: a tenth of a millisecond.
+const ATTEMPTS: usize = 100;
+
+/// Looks at the ruleset and changes what it saw, and looks again if there is another by then.
+fn look_and_change<T, E: From<netlink::Error>>(
+    socket: &mut Socket,
+    mut look: impl FnMut(&mut Socket) -> Result<(Vec<Request>, T), E>,
+) -> Result<T, E> {
+    let mut attempt = 1;
+    loop {
+        let generation = wire::generation(socket)?;
+        let (messages, seen) = look(socket)?;
+        if messages.is_empty() {
+            return Ok(seen);
+        }
+        match wire::commit_at(socket, generation, messages) {
+            Err(error) if wire::is_outdated(&error) && attempt < ATTEMPTS => attempt += 1,
+            result => return Ok(result.map(|()| seen)?),
+        }
+    }
+}
+
 /// The slow way: looks at each element, and takes over what is somebody else's.
 fn replace(
     socket: &mut Socket,
@@ -86,24 +108,26 @@ fn replace(
     elements: &[(&RuleElement, Element)],
     may_replace: impl Fn(&str) -> bool,
 ) -> Result<(), AddError> {
-    let mut messages = Vec::new();
-    for (rule, element) in elements {
-        match element.find(socket)? {
-            None => messages.push(element.add(owner)),
-            Some(found) => {
-                let is_own = found.owner == element::comment(owner);
-                if matches!(rule, RuleElement::MapPort { .. }) && !is_own && !may_replace(&found.owner) {
-                    return Err(AddError::Taken {
-                        wanted: (*rule).clone(),
-                        holder: found.owner,
-                        element: element.text(),
-                    });
+    look_and_change(socket, |socket| {
+        let mut messages = Vec::new();
+        for (rule, element) in elements {
+            match element.find(socket)? {
+                None => messages.push(element.add(owner)),
+                Some(found) => {
+                    let is_own = found.owner == element::comment(owner);
+                    if matches!(rule, RuleElement::MapPort { .. }) && !is_own && !may_replace(&found.owner) {
+                        return Err(AddError::Taken {
+                            wanted: (*rule).clone(),
+                            holder: found.owner,
+                            element: element.text(),
+                        });
+                    }
+                    messages.extend([element.delete(), element.add(owner)]);
                 }
-                messages.extend([element.delete(), element.add(owner)]);
             }
         }
-    }
-    Ok(wire::commit(socket, messages)?)
+        Ok((messages, ()))
+    })
 }
 
 /// Removes what an attachment has of these, and nothing that is somebody else's by now; says whether there was something to remove. The change is in force
@@ -119,18 +143,41 @@ pub fn remove(socket: &mut Socket, owner: &str, rules: &[RuleElement]) -> netlin
     delete(socket, own)
 }
 
-/// Removes every element whose owner `is_meant` names, by looking at all of them; says how many.
+/// Removes every element whose owner `is_meant` names, by looking at all of them; says how many. What came to somebody else while we
+/// looked is not removed.
 pub fn remove_where(socket: &mut Socket, is_meant: impl Fn(&str) -> bool) -> netlink::Result<usize> {
+    let generation = wire::generation(socket)?;
     let mut meant = Vec::new();
     for table in all_tables(socket)? {
         for set in &table.sets {
             let elements = element::list(socket, &table, set)?;
-            meant
-                .extend(elements.iter().filter(|(_, found)| is_meant(&found.owner)).map(|(e, _)| e.delete()));
+            meant.extend(elements.into_iter().filter(|(_, found)| is_meant(&found.owner)).map(|(e, _)| e));
         }
     }
-    let count = meant.len();
-    delete(socket, meant).map(|_| count)
+    if meant.is_empty() {
+        return Ok(0);
+    }
+    match wire::commit_at(socket, generation, meant.iter().map(Element::delete).collect()) {
+        // One by one, which leaves others less time to change something.
+        Err(error) if wire::is_outdated(&error) => {
+            let each = meant.iter().map(|element| remove_if(socket, element, &is_meant));
+            each.collect::<netlink::Result<Vec<bool>>>()
+                .map(|removed| removed.into_iter().filter(|is| *is).count())
+        }
+        result => result.map(|()| meant.len()),
+    }
+}
+
+/// Removes an element whose owner `is_meant` names; says whether there was one.
+fn remove_if(
+    socket: &mut Socket,
+    element: &Element,
+    is_meant: impl Fn(&str) -> bool,
+) -> netlink::Result<bool> {
+    look_and_change(socket, |socket| {
+        let found = element.find(socket)?.is_some_and(|found| is_meant(&found.owner));
+        Ok((if found { vec![element.delete()] } else { Vec::new() }, found))
+    })
 }
 
 fn delete(socket: &mut Socket, messages: Vec<Request>) -> netlink::Result<bool> {

@@ -1,10 +1,14 @@
 //! nf_tables messages (include/uapi/linux/netfilter/nf_tables.h).
 
-use netlink::{Error, Request, Result, Socket};
+use netlink::{Attributes, Error, Request, Result, Socket};
 
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFNL_MSG_BATCH_BEGIN: u16 = 16;
 const NFNL_MSG_BATCH_END: u16 = 17;
+/// Attribute of the batch's begin: the generation that it is meant for.
+const NFNL_BATCH_GENID: u16 = 1;
+/// What the kernel answers when the generation is another by now (include/uapi/asm-generic/errno.h).
+const ERESTART: i32 = 85;
 
 /// Message types within the subsystem.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +27,7 @@ pub(crate) enum Kind {
     NewElement = 12,
     GetElement = 13,
     DeleteElement = 14,
+    GetGeneration = 16,
 }
 
 /// A message about family `family`.
@@ -30,11 +35,36 @@ pub(crate) fn message(what: &'static str, kind: Kind, family: u8, flags: u16) ->
     Request::new(what, NFNL_SUBSYS_NFTABLES << 8 | kind as u16, flags, &nfgenmsg(family, 0))
 }
 
+/// The ruleset at one moment: each transaction, whoever's, makes a new generation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Generation(u32);
+
+/// The generation of this moment.
+pub(crate) fn generation(socket: &mut Socket) -> Result<Generation> {
+    let request = message("ask for the nftables generation", Kind::GetGeneration, 0, 0);
+    socket.get(request, |payload| {
+        Some(Generation(Attributes::after(payload, 4).find(attribute::GENERATION_ID)?.be32()?))
+    })
+}
+
 /// Runs messages as one transaction: all take effect or none. The errors, by place.
 pub(crate) fn transact(socket: &mut Socket, messages: Vec<Request>) -> Result<Vec<Option<Error>>> {
+    transact_at(socket, None, messages)
+}
+
+fn transact_at(
+    socket: &mut Socket,
+    generation: Option<Generation>,
+    messages: Vec<Request>,
+) -> Result<Vec<Option<Error>>> {
     let frame = |what, kind| Request::new(what, kind, 0, &nfgenmsg(0, NFNL_SUBSYS_NFTABLES));
     let count = messages.len();
-    let mut batch = vec![(frame("begin nftables transaction", NFNL_MSG_BATCH_BEGIN), false)];
+    let begin = frame("begin nftables transaction", NFNL_MSG_BATCH_BEGIN);
+    let begin = match generation {
+        Some(Generation(id)) => begin.attr_be32(NFNL_BATCH_GENID, id),
+        None => begin,
+    };
+    let mut batch = vec![(begin, false)];
     batch.extend(messages.into_iter().map(|message| (message, true)));
     batch.push((frame("commit nftables transaction", NFNL_MSG_BATCH_END), false));
     Ok(socket.transact(batch)?.each().into_iter().skip(1).take(count).collect())
@@ -43,6 +73,16 @@ pub(crate) fn transact(socket: &mut Socket, messages: Vec<Request>) -> Result<Ve
 /// Like [`transact`]; the first error is the result.
 pub(crate) fn commit(socket: &mut Socket, messages: Vec<Request>) -> Result<()> {
     transact(socket, messages)?.into_iter().flatten().next().map_or(Ok(()), Err)
+}
+
+/// Like [`commit`], but only if nobody changed the ruleset since it was looked at. The error of the other case [`is_outdated`].
+pub(crate) fn commit_at(socket: &mut Socket, generation: Generation, messages: Vec<Request>) -> Result<()> {
+    transact_at(socket, Some(generation), messages)?.into_iter().flatten().next().map_or(Ok(()), Err)
+}
+
+/// Whether a transaction failed because the ruleset had changed.
+pub(crate) fn is_outdated(error: &Error) -> bool {
+    error.raw_os_error() == ERESTART
 }
 
 fn nfgenmsg(family: u8, resource: u16) -> [u8; 4] {
@@ -54,6 +94,7 @@ fn nfgenmsg(family: u8, resource: u16) -> [u8; 4] {
 pub(crate) mod attribute {
     pub(crate) const TABLE_NAME: u16 = 1;
     pub(crate) const LIST_ELEM: u16 = 1;
+    pub(crate) const GENERATION_ID: u16 = 1;
 
     pub(crate) const CHAIN_TABLE: u16 = 1;
     pub(crate) const CHAIN_NAME: u16 = 3;

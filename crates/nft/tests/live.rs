@@ -64,6 +64,43 @@ fn never(_: &str) -> bool {
 }
 
 #[test]
+fn what_was_given_to_somebody_else_while_gc_looked_is_not_removed() {
+    isolate();
+    let (first, second) = ([masquerade("10.0.0.2/24")], [masquerade("10.0.0.3/24")]);
+    ours::add("pods:stale:eth0", &first, None, never).unwrap();
+    ours::add("pods:gone:eth0", &second, None, never).unwrap();
+    let mut socket = Socket::netfilter().unwrap();
+    let is_stale = |owner: &str| {
+        // The stale one's DEL comes at last, and its address goes to the next pod.
+        if owner == "pods:stale:eth0" {
+            assert!(ours::remove(&mut Socket::netfilter().unwrap(), owner, &first).unwrap());
+            ours::add("pods:new:eth0", &first, None, never).unwrap();
+        }
+        owner != "pods:new:eth0"
+    };
+    assert_eq!(ours::remove_where(&mut socket, is_stale).unwrap(), 2, "both sets of the one that is gone");
+    assert_eq!(ours::missing("pods:new:eth0", &first).unwrap(), None);
+    assert_eq!(ours::missing("pods:gone:eth0", &second).unwrap(), Some(&second[0]));
+}
+
+#[test]
+fn of_two_that_take_over_a_port_one_gets_it() {
+    isolate();
+    let port = [map_port(8080, "10.0.0.2")];
+    ours::add("pods:gone:eth0", &port, None, never).unwrap();
+    let is_gone = |holder: &str| holder == "pods:gone:eth0";
+    let other_was_faster = |holder: &str| {
+        if is_gone(holder) {
+            ours::add("pods:a:eth0", &port, None, is_gone).unwrap();
+        }
+        is_gone(holder)
+    };
+    let error = ours::add("pods:b:eth0", &port, None, other_was_faster).unwrap_err();
+    assert!(matches!(&error, ours::AddError::Taken { holder, .. } if holder == "pods:a:eth0"), "{error:?}");
+    assert_eq!(ours::missing("pods:a:eth0", &port).unwrap(), None);
+}
+
+#[test]
 fn the_kernel_has_what_the_text_says_and_pods_come_and_go_as_elements() {
     isolate();
     let all = one_of_each();

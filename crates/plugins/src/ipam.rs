@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::static_ipam::Addresses;
+use crate::takeover::{Boots, Takeovers};
 
 /// Who manages the addresses of a network.
 pub(crate) enum Ipam {
@@ -233,17 +234,24 @@ impl HostLocal {
     pub(crate) fn add(&self, container: &ContainerId, ifname: &IfName) -> Result<Outcome> {
         let io = |error: ::ipam::StoreError| Error::new(Code::Io, "cannot lease an address").details(error);
         let store = Store::create(&self.data_dir, &self.network).map_err(io)?;
-        let given =
-            ::ipam::allocate(&store, &self.sets, container, ifname, &self.requested).map_err(|error| {
-                let code = if matches!(error, AllocateError::Store(_)) { Code::Io } else { Code::NoAddress };
-                let hint = match error {
-                    AllocateError::Exhausted { .. } => {
-                        "`podplumb leaks` shows which leases nobody has any more"
-                    }
-                    _ => "see the network's configuration and CNI_ARGS",
-                };
-                Error::new(code, error.to_string()).details(hint)
-            })?;
+        let mut takeovers = Takeovers::by(AttachmentKey {
+            network: self.network.clone(),
+            container: container.clone(),
+            ifname: ifname.clone(),
+        });
+        let request =
+            ::ipam::Request { container, ifname, requested: &self.requested, takeover: Some(&mut takeovers) };
+        let given = ::ipam::allocate(&store, &self.sets, request).map_err(|error| {
+            let (code, hint) = match error {
+                AllocateError::Store(error) => return io(error),
+                AllocateError::Note { .. } => (Code::Io, "see what is wrong with its directory"),
+                AllocateError::Exhausted { .. } => {
+                    (Code::NoAddress, "`podplumb leaks` shows which leases nobody has any more")
+                }
+                _ => (Code::NoAddress, "see the network's configuration and CNI_ARGS"),
+            };
+            Error::new(code, error.to_string()).details(hint)
+        })?;
         Ok(Outcome {
             ips: given
                 .into_iter()
@@ -306,7 +314,7 @@ impl HostLocal {
             Err(error) if error.is_missing() => return Ok(()),
             Err(error) => return Err(Error::new(Code::Io, "cannot use the leases").details(error)),
         };
-        let free = ::ipam::free(&store, &self.sets)
+        let free = ::ipam::free(&store, &self.sets, &mut Boots::default())
             .map_err(|error| Error::new(Code::Io, "cannot use the leases").details(error))?;
         match free.iter().position(|left| *left == 0) {
             Some(set) => {

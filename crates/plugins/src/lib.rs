@@ -30,6 +30,7 @@ pub mod record;
 mod rules;
 mod sbr;
 mod static_ipam;
+mod takeover;
 mod tap;
 mod tuning;
 mod undo;

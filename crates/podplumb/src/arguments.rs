@@ -30,7 +30,7 @@ pub(crate) enum Command {
     Leaks(LeaksOptions),
     /// Remove leaks; without --apply, print what would be done
     Reclaim(ReclaimOptions),
-    /// List what reclaim did
+    /// List what reclaim did, and which leases of earlier boots ADDs took over
     Journal(JournalOptions),
     /// Put back leases and cache entries that reclaim removed
     Undo(UndoOptions),

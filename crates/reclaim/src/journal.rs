@@ -3,13 +3,14 @@
 //! One JSON object a line, each on disk before the next thing happens. A `begun` without its `ended` is an operation during
 //! which reclaim was killed: whether it took place has to be looked at, and the next observation does.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use analyze::plan::Step;
-use model::{BootId, Timestamp};
+use model::{BootId, Takeover, Timestamp};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sys::LineFile;
 
 use crate::Error;
 
@@ -115,40 +116,19 @@ impl Store {
     /// All lines. A last line that was cut (reclaim was killed while it wrote) is left out; a broken one in the middle
     /// is an error, because what follows it cannot be trusted to be complete.
     pub fn read(&self) -> Result<Vec<Entry>, Error> {
-        let path = self.journal();
-        let text = match std::fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(Error::file(&path, error)),
-        };
-        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(&[][..], |end| &text[..end]);
-        whole
-            .split(|byte| *byte == b'\n')
-            .enumerate()
-            .filter(|(_, line)| !line.is_empty())
-            .map(|(at, line)| {
-                serde_json::from_slice(line).map_err(|error| Error::Journal {
-                    path: path.clone(),
-                    line: at + 1,
-                    error,
-                })
-            })
-            .collect()
+        read_lines(&self.journal())
+    }
+
+    /// What the plugins noted about leases of earlier boots that they gave to somebody else.
+    pub fn takeovers(&self) -> Result<Vec<Takeover>, Error> {
+        read_lines(&self.directory.join(Takeover::FILE))
     }
 
     /// Opens the journal for one run; nobody else can at the same time.
     pub fn open(&self) -> Result<Journal, Error> {
-        let make = |path: &Path| std::fs::create_dir_all(path).map_err(|error| Error::file(path, error));
-        make(&self.directory)?;
         let path = self.journal();
         let fail = |error| Error::file(&path, error);
-        let mut file = File::options().read(true).append(true).create(true).open(&path).map_err(fail)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => return Err(Error::Busy { path }),
-            Err(std::fs::TryLockError::Error(error)) => return Err(fail(error)),
-        }
-        cut_torn_line(&mut file).map_err(fail)?;
+        let Some(file) = LineFile::try_open(&path).map_err(fail)? else { return Err(Error::Busy { path }) };
         let boot_id = sys::boot_id().map_err(fail)?;
         let started = Timestamp::now();
         let run = format!("{:x}-{:x}", started.0, std::process::id());
@@ -156,20 +136,29 @@ impl Store {
     }
 }
 
-/// Removes what a killed run left of its last line, so that the next line begins at the start of one.
-fn cut_torn_line(file: &mut File) -> io::Result<()> {
-    let mut text = Vec::new();
-    file.seek(SeekFrom::Start(0))?;
-    file.read_to_end(&mut text)?;
-    let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    if whole < text.len() { file.set_len(whole as u64) } else { Ok(()) }
+fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, Error> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::file(path, error)),
+    };
+    let lines = sys::whole_lines(&text).split(|byte| *byte == b'\n').enumerate();
+    let lines = lines.filter(|(_, line)| !line.is_empty());
+    let parse = |(at, line)| {
+        serde_json::from_slice(line).map_err(|error| Error::Journal {
+            path: path.to_owned(),
+            line: at + 1,
+            error,
+        })
+    };
+    lines.map(parse).collect()
 }
 
 /// An open journal, locked for one run.
 #[derive(Debug)]
 pub struct Journal {
     store: Store,
-    file: File,
+    file: LineFile,
     run: String,
     boot_id: BootId,
 }
@@ -193,9 +182,7 @@ impl Journal {
     /// Appends a line and waits until it is on disk.
     pub fn write(&mut self, id: &str, event: Event) -> Result<(), Error> {
         let entry = Entry { id: id.to_owned(), at: Timestamp::now(), boot_id: self.boot_id.clone(), event };
-        let mut line = serde_json::to_vec(&entry).map_err(|error| Error::Encode { error })?;
-        line.push(b'\n');
-        let written = self.file.write_all(&line).and_then(|()| self.file.sync_data());
-        written.map_err(|error| Error::file(&self.store.journal(), error))
+        let line = serde_json::to_vec(&entry).map_err(|error| Error::Encode { error })?;
+        self.file.append(&line).map_err(|error| Error::file(&self.store.journal(), error))
     }
 }

@@ -6,6 +6,7 @@ mod activation;
 mod child;
 mod file;
 mod iptables;
+mod lines;
 mod netns;
 mod packet;
 mod socket;
@@ -18,10 +19,12 @@ pub use activation::inherited_listener;
 pub use child::fork_detached;
 pub use file::UnnamedFile;
 pub use iptables::legacy_forward_drops;
+pub use lines::{LineFile, whole as whole_lines};
 pub use netns::{Entered, NetNs, isolate_thread};
 pub use packet::PacketSocket;
 pub use socket::{netlink_socket, netns_cookie};
 pub use system::{
-    boot_id, booted_at, hostname, is_root, kernel_release, random, read_sysctl, since_boot, write_sysctl,
+    boot_id, booted_at, earliest_of_boot, hostname, is_root, kernel_release, random, read_sysctl, since_boot,
+    write_sysctl,
 };
 pub use tap::Tap;

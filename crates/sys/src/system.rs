@@ -26,6 +26,25 @@ pub fn booted_at() -> io::Result<Timestamp> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/stat has no btime"))
 }
 
+/// How far apart the clocks that [`earliest_of_boot`] compares may be: `btime` is rounded, and the clock is set in small steps.
+const CLOCK_MARGIN_MS: i64 = 10_000;
+
+/// A moment before which nothing of this boot was written, whatever a file's times say; `None` when that is not known.
+///
+/// When the clock is set (a machine without a battery for its clock, a virtual machine that was resumed), `btime` moves with it, and
+/// what was written earlier in this boot seems to be older. The birth of /run, the first thing that a boot mounts, stays what it was.
+/// So neither alone is enough. tmpfs tells it since Linux 6.0; where /run is on a disk it is old, and this errs on the safe side.
+pub fn earliest_of_boot() -> Option<Timestamp> {
+    let wanted = rustix::fs::StatxFlags::BTIME;
+    let run = rustix::fs::statx(rustix::fs::CWD, "/run", rustix::fs::AtFlags::empty(), wanted).ok()?;
+    if run.stx_mask & wanted.bits() == 0 {
+        return None;
+    }
+    let mounted = Timestamp::from_stat(run.stx_btime.tv_sec, run.stx_btime.tv_nsec.into());
+    let earliest = booted_at().ok()?.min(mounted);
+    Some(Timestamp(earliest.0 - CLOCK_MARGIN_MS))
+}
+
 /// How long the machine has been up, suspended time included: a clock that nobody sets and that every process shares.
 pub fn since_boot() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);

@@ -1,0 +1,33 @@
+//! A pod's namespace, without processes.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::{Path, PathBuf};
+
+use sys::NetNs;
+
+/// A namespace, pinned at /run/netns.
+#[derive(Debug)]
+pub struct Pod {
+    /// The namespace.
+    pub netns: NetNs,
+    path: PathBuf,
+}
+
+impl Pod {
+    /// A new one of this name.
+    pub fn new(name: &str) -> Self {
+        let netns = NetNs::create().expect("a namespace");
+        let path = Path::new("/run/netns").join(name);
+        std::fs::write(&path, "").expect("a file to mount on");
+        let source = format!("/proc/thread-self/fd/{}", netns.as_fd().as_raw_fd());
+        rustix::mount::mount_bind(source, &path).expect("a pin");
+        Self { netns, path }
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.path, rustix::mount::UnmountFlags::DETACH);
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
