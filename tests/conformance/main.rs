@@ -7,8 +7,11 @@
 
 mod bridge;
 mod case;
+mod dhcp;
 mod firewall;
+mod flannel;
 mod host_local;
+mod known;
 mod links;
 mod node;
 mod peer;
@@ -21,30 +24,28 @@ mod tuned;
 use podplumb_tests::{PLUGINS, Plugins, require};
 
 use crate::case::{Case, Directory, Report};
+use crate::known::KNOWN;
 
 const NEEDS: [&str; 9] =
     ["ip", "nft", "nsenter", "unshare", "bridge", "tc", "iptables", "iptables-save", "busybox"];
-
-/// Cases that the reference plugins fail, each with why.
-const KNOWN: [(&str, &str); 0] = [];
 
 /// Plugins that the reference has only in later versions than Debian's.
 const LATER: [&str; 3] = ["dummy", "flannel", "tap"];
 
 fn cases() -> Vec<Case> {
-    [
+    let all = [
         protocol::cases(),
         bridge::cases(),
         ptp::cases(),
         links::cases(),
         host_local::cases(),
+        dhcp::cases(),
+        flannel::cases(),
         portmap::cases(),
         firewall::cases(),
         tuned::cases(),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    ];
+    all.into_iter().flatten().collect()
 }
 
 fn report(directory: &Directory) -> Report {
