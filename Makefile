@@ -4,6 +4,9 @@ PLUGIN_TARGET := x86_64-unknown-linux-musl
 ifeq ($(shell uname -m),aarch64)
 PLUGIN_TARGET := aarch64-unknown-linux-musl
 endif
+# What `podplumb-cni` is, by the name that it is called by.
+PLUGINS := bandwidth bridge dhcp dummy firewall flannel host-device host-local ipvlan loopback macvlan portmap ptp sbr static \
+	tap tuning vlan vrf
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .PHONY: demo test bench build plugin
@@ -32,4 +35,4 @@ plugin:
 	cargo build --profile plugin --target $(PLUGIN_TARGET) -p podplumb-cni
 	@mkdir -p $(TARGET)/demo
 	@cp $(TARGET)/$(PLUGIN_TARGET)/plugin/podplumb-cni $(TARGET)/demo/podplumb-cni
-	@for name in bridge host-local loopback; do ln -sf podplumb-cni $(TARGET)/demo/$$name; done
+	@for name in $(PLUGINS); do ln -sf podplumb-cni $(TARGET)/demo/$$name; done

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use model::{IfName, MacAddr};
 use netlink::link::{self, Change, Veth};
 use netlink::route::{self, NewRoute};
-use netlink::{Socket, addr};
+use netlink::{Socket, addr, device};
 use podplumb_tests::{Plugins, World};
 use serde_json::{Value, json};
 use sys::NetNs;
@@ -134,7 +134,9 @@ impl Floor {
     fn new(round: usize) -> Self {
         let mut socket = Socket::route().expect("a socket");
         let bridge: IfName = "floor".parse().expect("a name");
-        socket.ack(link::create_bridge(&bridge, Some(MacAddr([2, 0, 0, 0, 0, 1])), None)).expect("a bridge");
+        socket
+            .ack(device::create_bridge(&bridge, Some(MacAddr([2, 0, 0, 0, 0, 1])), None))
+            .expect("a bridge");
         Self { socket, bridge, round, times: Times::default(), pods: Vec::new() }
     }
 
@@ -160,20 +162,12 @@ impl Floor {
             let _entered = netns.enter().expect("it can be entered");
             let mut inside = Socket::route().expect("a socket");
             let eth0 = link::by_name(&mut inside, "eth0").expect("eth0").index;
-            let default = NewRoute {
-                destination: "0.0.0.0/0".parse().expect("a net"),
-                gateway: Some([10, 68, 0, 1].into()),
-                device: eth0,
-                mtu_bytes: None,
-                advmss_bytes: None,
-                priority: None,
-                table: None,
-                scope: None,
-            };
+            let default =
+                NewRoute::new("0.0.0.0/0".parse().expect("a net"), Some([10, 68, 0, 1].into()), eth0);
             let address = format!("10.68.{}.{}/16", n / 250, n % 250 + 2).parse().expect("a net");
             let requests = vec![
                 link::change(eth0, &Change { up: Some(true), ..Change::default() }),
-                addr::add(eth0, address, false),
+                addr::add(eth0, address, addr::Flags::default()),
                 route::add(&default),
             ];
             inside.batch(requests).expect("an answer").all().expect("wired");

@@ -40,7 +40,7 @@ fn configurations_that_cannot_work_are_refused_with_their_code() {
         code_of(&bridge, config.to_string().as_bytes())
     };
     type Change = fn(&mut Value);
-    let table: [(&str, i64, Change); 21] = [
+    let table: [(&str, i64, Change); 22] = [
         ("unknown version", 1, |c| c["cniVersion"] = "9.9.9".into()),
         ("version that is no string", 7, |c| c["cniVersion"] = 1.into()),
         ("no name", 7, |c| c["name"] = Value::Null),
@@ -49,8 +49,9 @@ fn configurations_that_cannot_work_are_refused_with_their_code() {
         ("bridge name with NUL", 7, |c| c["bridge"] = "a\0b".into()),
         ("bridge name with a slash", 7, |c| c["bridge"] = "a/b".into()),
         ("bridge of another type", 7, |c| c["isGateway"] = "yes".into()),
-        ("vlan", 2, |c| c["vlan"] = 100.into()),
-        ("macspoofchk", 2, |c| c["macspoofchk"] = true.into()),
+        ("VLAN out of range", 7, |c| c["vlan"] = 4095.into()),
+        ("trunk without ids", 7, |c| c["vlanTrunk"] = json!([{}])),
+        ("trunk backwards", 7, |c| c["vlanTrunk"] = json!([{ "minID": 20, "maxID": 10 }])),
         ("hairpin and promiscuous", 7, |c| {
             c["hairpinMode"] = true.into();
             c["promiscMode"] = true.into();

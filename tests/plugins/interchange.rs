@@ -44,9 +44,9 @@ fn our_bridge_calls_an_ipam_plugin_of_somebody_else() {
     let world = World::enter();
     let mut bridge = Plugin::bridge(&world, Plugins::Podplumb);
     let directory = world.plugin_dir(Plugins::Podplumb);
-    std::os::unix::fs::symlink("/usr/lib/cni/static", directory.join("static")).unwrap();
+    std::os::unix::fs::symlink("/usr/lib/cni/static", directory.join("somebody-elses")).unwrap();
     bridge.config["ipam"] = serde_json::json!({
-        "type": "static", "addresses": [{ "address": "10.66.0.77/24", "gateway": "10.66.0.1" }],
+        "type": "somebody-elses", "addresses": [{ "address": "10.66.0.77/24", "gateway": "10.66.0.1" }],
     });
     assert_eq!(bridge.add("a").ip(), "10.66.0.77");
     bridge.del("a");

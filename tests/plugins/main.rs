@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod commands;
+mod dhcp;
 mod interchange;
 mod options;
 mod reuse;

@@ -19,3 +19,8 @@ pub use process::{Daemon, kill, output, parent, run, wait_until};
 pub use ruleset::Ruleset;
 pub use traced::{Fault, Traced, run_traced};
 pub use world::{PLUGINS, Plugins, World, binaries, require, shipped};
+
+/// The guide's code compiles, and does what it says.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/write-a-cni-plugin.md")]
+struct Guide;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::OnceLock;
 
 use rustix::mount::MountFlags;
@@ -139,33 +138,12 @@ impl World {
     }
 }
 
-/// Links the binary to the name of each plugin that it has.
+/// Links the binary to the name of each plugin that it is.
 fn link_plugins(dir: &Path, binary: &Path) {
     std::fs::create_dir_all(dir).expect("a directory");
-    for name in PLUGINS {
-        let link = dir.join(name);
-        std::os::unix::fs::symlink(binary, &link).expect("a link");
-        if !has_plugin(&link, name) {
-            std::fs::remove_file(link).expect("a link");
-        }
+    for name in plugins::names() {
+        std::os::unix::fs::symlink(binary, dir.join(name)).expect("a link");
     }
-}
-
-/// Whether a binary is a plugin: one without it refuses the configuration and says so.
-fn has_plugin(program: &Path, name: &str) -> bool {
-    let config = serde_json::json!({ "cniVersion": "1.1.0", "name": "probe", "type": name });
-    let mut child = std::process::Command::new(program)
-        .env_clear()
-        .env("CNI_COMMAND", "STATUS")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-    let mut stdin = child.stdin.take().expect("a pipe");
-    std::io::Write::write_all(&mut stdin, config.to_string().as_bytes()).expect("it reads");
-    drop(stdin);
-    let output = child.wait_with_output().expect("it ends");
-    !String::from_utf8_lossy(&output.stdout).contains("there is no plugin of type")
 }
 
 /// Mounts that daemons left below the world's directory would keep it from being removed.

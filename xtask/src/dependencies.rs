@@ -25,15 +25,15 @@ const MAY_USE: [(&str, &[&str]); 12] = [
     ("model", &[]),
     ("sys", &["model"]),
     ("netlink", &["model", "sys"]),
-    ("nft", &["netlink", "sys"]),
-    ("cni-spec", &["model"]),
+    ("nft", &["model", "netlink", "sys"]),
+    ("cni-spec", &["model", "sys"]),
     ("ipam", &["model", "sys"]),
     ("plugins", &["cni-spec", "ipam", "model", "netlink", "nft", "sys"]),
     ("cni", &["cni-spec", "plugins"]),
     ("analyze", &["model"]),
     ("observe", &["cni-spec", "ipam", "model", "netlink", "nft", "sys"]),
     ("reclaim", &["analyze", "cni-spec", "ipam", "model", "netlink", "nft", "sys"]),
-    ("podplumb", &["analyze", "model", "observe", "reclaim", "sys"]),
+    ("podplumb", &["analyze", "cni-spec", "model", "observe", "plugins", "reclaim", "sys"]),
 ];
 
 type Graph = BTreeMap<String, BTreeSet<String>>;

@@ -7,10 +7,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use ipnet::IpNet;
-use model::{
-    AttachmentKey, BootId, CacheEntry, ContainerId, IfIndex, MacAddr, NsId, NsInode, Snapshot, StaleFile,
-};
+use model::{AttachmentKey, BootId, CacheEntry, IfIndex, MacAddr, NsId, NsInode, Snapshot, StaleFile};
 use serde::{Deserialize, Serialize};
 
 use crate::leaks::{Finding, Leaks};
@@ -75,14 +72,12 @@ pub enum Operation {
         /// Digest of its content.
         digest: u64,
     },
-    /// Remove an address from podplumb's masquerade set.
-    RemoveMasquerade {
-        /// The address, with its subnet's prefix length.
-        address: IpNet,
-        /// Its lease: if that is somebody else's by now, so is the address.
-        lease: Option<PathBuf>,
-        /// The container that the address was masqueraded for.
-        container: ContainerId,
+    /// Remove an attachment's elements from podplumb's nftables sets and maps.
+    RemoveElements {
+        /// Whose: each element says it in its comment, which is compared again.
+        owner: String,
+        /// The elements, as nft writes them.
+        elements: Vec<String>,
     },
     /// Remove a podplumb attachment record.
     RemoveRecord {
@@ -146,7 +141,7 @@ impl Operation {
             Operation::ReplayDel { key, .. } => format!("attachment {}", key.file_name()),
             Operation::RemoveLink(link) => link.name.clone(),
             Operation::Unpin { path, .. } => format!("namespace {}", path.display()),
-            Operation::RemoveMasquerade { address, .. } => format!("masquerading of {}", address.addr()),
+            Operation::RemoveElements { owner, .. } => format!("nftables elements of {owner}"),
             Operation::RemoveRecord { path, .. } => format!("record {}", path.display()),
             Operation::RemoveStaleFile { path, .. } => format!("file {}", path.display()),
         }
@@ -169,7 +164,10 @@ impl fmt::Display for Operation {
             Operation::Unpin { path, .. } => write!(f, "unmount {}", path.display()),
             Operation::RemoveLease { path, .. } => write!(f, "release lease {}", path.display()),
             Operation::RemoveCache { path, .. } => write!(f, "remove cache entry {}", path.display()),
-            Operation::RemoveMasquerade { address, .. } => write!(f, "stop masquerading {}", address.addr()),
+            Operation::RemoveElements { elements, .. } => match elements.as_slice() {
+                [one] => write!(f, "remove nftables element {one}"),
+                many => write!(f, "remove {} nftables elements", many.len()),
+            },
             Operation::RemoveRecord { path, .. } => write!(f, "remove record {}", path.display()),
             Operation::RemoveStaleFile { path, .. } => write!(f, "remove empty file {}", path.display()),
         }
@@ -275,7 +273,7 @@ pub(crate) fn steps(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Step> {
                     let (path, ns_id) = (pin.path.clone(), namespace.ns_id);
                     Some(PinIdentity { path, inode: namespace.inode?, ns_id })
                 }),
-                essential: !is_ours_to_remove(entry),
+                essential: !is_ours_to_remove(entry, wiring),
                 plugins: entry.plugins.clone(),
             });
         }
@@ -289,23 +287,7 @@ pub(crate) fn steps(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Step> {
             operations.push(Operation::Unpin { path: pin.path.clone(), inode, ns_id: namespace.ns_id });
         }
     }
-    for record in &wiring.records {
-        let in_set =
-            record.masqueraded.iter().filter(|address| snapshot.masqueraded.contains(&address.addr()));
-        let is_anothers = |address: &IpNet| {
-            let leased = snapshot.leases.iter().any(|lease| {
-                lease.address == address.addr() && lease.container.as_ref() != Some(&record.key.container)
-            });
-            let others = snapshot.records.iter().filter(|other| other.key != record.key);
-            leased || others.into_iter().any(|other| other.masqueraded.contains(address))
-        };
-        let own = in_set.filter(|address| !is_anothers(address));
-        operations.extend(own.map(|address| Operation::RemoveMasquerade {
-            address: *address,
-            lease: record.lease_dir.as_ref().map(|dir| dir.join(address.addr().to_string())),
-            container: record.key.container.clone(),
-        }));
-    }
+    operations.extend(elements(wiring, snapshot));
     for lease in &wiring.leases {
         operations.push(Operation::RemoveLease { path: lease.path.clone(), content: lease.content.clone() });
     }
@@ -321,10 +303,31 @@ pub(crate) fn steps(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Step> {
     named(&wiring.label(), operations)
 }
 
-/// Whether our own removal leaves nothing of what the chain made: links, and host-local's leases. Whatever else plugins
-/// make (rules of portmap or firewall, addresses at somebody else's IPAM) only they can remove.
-fn is_ours_to_remove(entry: &CacheEntry) -> bool {
-    let own = |kind: &String| matches!(kind.as_str(), "bridge" | "loopback");
+/// The nftables elements that name one of the wiring's attachments as their owner.
+fn elements(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Operation> {
+    let mut owners: Vec<&str> = Vec::new();
+    for element in &snapshot.elements {
+        let key = AttachmentKey::from_file_name(&element.owner);
+        let is_own = key.is_some_and(|key| wiring.containers.contains(&&key.container));
+        if is_own && !owners.contains(&element.owner.as_str()) {
+            owners.push(&element.owner);
+        }
+    }
+    let of =
+        |owner: &str| snapshot.elements.iter().filter(|e| e.owner == owner).map(|e| e.text.clone()).collect();
+    owners
+        .into_iter()
+        .map(|owner| Operation::RemoveElements { owner: owner.to_owned(), elements: of(owner) })
+        .collect()
+}
+
+/// Whether our own removal leaves nothing of what the chain made: links, host-local's leases, and what plugins of ours have
+/// a record of. Whatever else plugins make (iptables rules of portmap, addresses at somebody else's IPAM) only they can remove.
+fn is_ours_to_remove(entry: &CacheEntry, wiring: &Wiring<'_>) -> bool {
+    let has_record = |kind: &str| {
+        wiring.records.iter().any(|record| record.plugin == kind && Some(&record.key) == entry.key.as_ref())
+    };
+    let own = |kind: &String| matches!(kind.as_str(), "bridge" | "loopback") || has_record(kind);
     entry.plugins.iter().all(own) && entry.ipam.iter().all(|kind| kind == "host-local")
 }
 

@@ -108,7 +108,7 @@ impl<'a> Wiring<'a> {
         let usable = inside.filter(|link| !link.loopback).flat_map(|link| &link.addresses);
         usable.map(|net| net.addr()).filter(|ip| !is_link_local(*ip)).for_each(&mut add);
         self.leases.iter().map(|lease| lease.address).for_each(&mut add);
-        self.records.iter().flat_map(|record| &record.addresses).copied().for_each(&mut add);
+        self.records.iter().flat_map(|record| &record.addresses).flatten().copied().for_each(&mut add);
         self.cache.iter().flat_map(|entry| &entry.addresses).copied().for_each(&mut add);
         seen
     }
@@ -345,17 +345,20 @@ impl<'a> Join<'a> {
     fn host_links(&mut self) {
         let Some(host) = self.snapshot.host() else { return };
         let known = self.containers();
-        for link in host.links.iter().filter(|link| link.kind == "veth") {
-            let Some(peer) = link.peer else { continue };
-            let place = match peer.nsid {
+        let is_stamped = |link: &Link| link.alias.as_deref().and_then(AttachmentKey::from_alias).is_some();
+        for link in host.links.iter().filter(|link| link.kind == "veth" || is_stamped(link)) {
+            let place = match link.peer.map(|peer| (peer.nsid, peer.index)) {
                 // The kernel is taking that namespace down; the veth goes with it.
-                Some(Nsid::NOT_ASSIGNED) => continue,
-                Some(nsid) => match self.by_nsid.get(&nsid) {
+                Some((Some(Nsid::NOT_ASSIGNED), _)) => continue,
+                Some((Some(nsid), _)) => match self.by_nsid.get(&nsid) {
                     Some(at) => Node::Namespace(*at),
                     None => Node::Link(link.index),
                 },
                 // Both ends on the host: one node for the pair.
-                None => Node::Link(link.index.min(peer.index)),
+                Some((None, peer)) => Node::Link(link.index.min(peer)),
+                // An interface of ours that leads nowhere: an ifb.
+                None if is_stamped(link) => Node::Link(link.index),
+                None => continue,
             };
             self.place(place.clone());
             self.claimed.push((place.clone(), link));
@@ -375,8 +378,7 @@ impl<'a> Join<'a> {
         let of_record = self.snapshot.records.iter().find(|record| {
             let same_boot = record.boot_id == self.snapshot.node.boot_id;
             let same_name = record.host_interface.as_ref().is_some_and(|name| name.as_str() == link.name);
-            let same_index = record.host_index.is_none_or(|index| index == link.index);
-            same_boot && same_name && same_index && record.host_mac.is_some() && same_mac(record.host_mac)
+            same_boot && same_name && record.host_mac.is_some() && same_mac(record.host_mac)
         });
         if let Some(record) = of_record {
             return Some(record.key.container.as_str().to_owned());

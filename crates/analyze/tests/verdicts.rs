@@ -64,17 +64,21 @@ fn record() -> AttachmentRecord {
     AttachmentRecord {
         version: AttachmentRecord::VERSION,
         key: model::AttachmentKey::from_file_name(&format!("pods:{POD}:eth0")).unwrap(),
+        plugin: "bridge".into(),
+        chained: false,
         boot_id: "boot".parse().unwrap(),
         netns: PIN.into(),
         ns_id: Some(NsId(42)),
         ns_inode: Some(NsInode(4026532290)),
         host_interface: Some("veth1".parse().unwrap()),
-        host_index: None,
         host_mac: None,
+        kind: Some("veth".into()),
+        mac: None,
         bridge: None,
         lease_dir: None,
-        addresses: vec!["10.0.0.2".parse().unwrap()],
-        masqueraded: Vec::new(),
+        addresses: Some(vec!["10.0.0.2".parse().unwrap()]),
+        rules: Vec::new(),
+        before: None,
         pod: None,
         created: LONG_AGO,
         seen: Some(RecordSeen {
@@ -153,7 +157,7 @@ fn crashed() -> Snapshot {
         configs: Vec::new(),
         records: Vec::new(),
         stale_files: Vec::new(),
-        masqueraded: Vec::new(),
+        elements: Vec::new(),
         nft_tables: Vec::new(),
         routes: Vec::new(),
         neighbours: Vec::new(),
@@ -406,17 +410,18 @@ fn a_stale_file_that_pins_a_namespace_elsewhere_is_in_use() {
 
 #[test]
 fn an_element_of_an_address_that_is_somebody_elses_by_now_is_not_removed() {
-    let masqueraded = |lease_of: &str| {
+    let removed = |owner: String| {
         let mut snapshot = crashed();
-        snapshot.records =
-            vec![AttachmentRecord { masqueraded: vec!["10.0.0.2/24".parse().unwrap()], ..record() }];
-        snapshot.masqueraded = vec!["10.0.0.2".parse().unwrap()];
-        snapshot.leases[0].container = Some(lease_of.parse().unwrap());
+        snapshot.elements = vec![model::OwnedElement {
+            text: "inet podplumb pods4 { 10.0.0.2 }".into(),
+            owner,
+            addresses: vec!["10.0.0.2".parse().unwrap()],
+        }];
         let steps = judged(&snapshot, None).steps;
-        steps.iter().any(|step| matches!(step.operation, Operation::RemoveMasquerade { .. }))
+        steps.iter().any(|step| matches!(step.operation, Operation::RemoveElements { .. }))
     };
-    assert!(masqueraded(POD));
-    assert!(!masqueraded("somebody-else"));
+    assert!(removed(format!("pods:{POD}:eth0")));
+    assert!(!removed("pods:somebody-else:eth0".into()));
 }
 
 #[test]

@@ -2,14 +2,19 @@
 //!
 //! libcni writes these files without fsync and without rename, so empty and cut ones are facts of life.
 
-use std::path::PathBuf;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use model::AttachmentKey;
-use serde::Deserialize;
+use model::{AttachmentKey, NetworkName};
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sys::UnnamedFile;
 
+use crate::network;
 use crate::result::Outcome;
 use crate::version::Version;
 
@@ -43,7 +48,7 @@ impl std::fmt::Display for Unreadable {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct File {
     kind: String,
@@ -51,15 +56,19 @@ struct File {
     config: String,
     if_name: String,
     network_name: String,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     netns: Option<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     cni_args: Option<Vec<(String, String)>>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     capability_args: Option<Value>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     result: Option<Value>,
 }
+
+const KIND: &str = "cniCacheV1";
+/// `NAME_MAX` (include/uapi/linux/limits.h).
+const NAME_MAX_BYTES: usize = 255;
 
 impl Entry {
     /// Reads the content of a cache file.
@@ -68,8 +77,8 @@ impl Entry {
             return Err(Unreadable("empty: the runtime was killed while it wrote it".into()));
         }
         let file: File = serde_json::from_slice(content).map_err(|error| Unreadable(error.to_string()))?;
-        if file.kind != "cniCacheV1" {
-            return Err(Unreadable(format!("kind is {:?}, not \"cniCacheV1\"", file.kind)));
+        if file.kind != KIND {
+            return Err(Unreadable(format!("kind is {:?}, not {KIND:?}", file.kind)));
         }
         let id = |error: model::IdError| Unreadable(error.to_string());
         let key = AttachmentKey {
@@ -88,6 +97,23 @@ impl Entry {
             config,
             result: file.result.unwrap_or_default(),
         })
+    }
+
+    /// The content of its cache file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let is_there = |value: &&Value| value.as_object().is_some_and(|object| !object.is_empty());
+        let file = File {
+            kind: KIND.into(),
+            container_id: self.key.container.to_string(),
+            config: STANDARD.encode(self.config.to_string()),
+            if_name: self.key.ifname.to_string(),
+            network_name: self.key.network.to_string(),
+            netns: self.netns.as_ref().map(|path| path.display().to_string()),
+            cni_args: Some(self.args.clone()).filter(|args| !args.is_empty()),
+            capability_args: Some(&self.capability_args).filter(is_there).cloned(),
+            result: Some(&self.result).filter(is_there).cloned(),
+        };
+        serde_json::to_vec(&file).unwrap_or_default()
     }
 
     /// The configuration of each plugin of the chain, in order.
@@ -109,8 +135,121 @@ pub fn plugins(config: &Value) -> Vec<&Value> {
     }
 }
 
+/// A directory of cache entries.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    dir: PathBuf,
+}
+
+/// What a cache has.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// Attachments.
+    pub entries: Vec<Entry>,
+    /// Files that cannot be understood; those whose names begin like a network's may be that network's.
+    pub unreadable: Vec<(PathBuf, Unreadable)>,
+}
+
+impl Cache {
+    /// The cache in this directory, which need not exist.
+    pub fn at(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// Where the entry of an attachment is.
+    ///
+    /// The name is libcni's, and not unique: `a-b` `c` and `a` `b-c` share it. Whoever reads has to look inside.
+    pub fn path(&self, key: &AttachmentKey) -> PathBuf {
+        self.dir.join(format!("{}-{}-{}", key.network, key.container, key.ifname))
+    }
+
+    /// Whether an attachment's name is short enough for a file.
+    pub(crate) fn is_too_long(&self, key: &AttachmentKey) -> bool {
+        self.path(key).file_name().is_some_and(|name| name.len() > NAME_MAX_BYTES)
+    }
+
+    /// The entry of an attachment; `None` where there is no file of its name.
+    pub fn read(&self, key: &AttachmentKey) -> io::Result<Option<Result<Entry, Unreadable>>> {
+        let content = match network::read(&self.path(key)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            content => content?,
+        };
+        let entry = Entry::parse(&content).and_then(|entry| match entry.key == *key {
+            true => Ok(entry),
+            false => Err(Unreadable(format!("it is about {}, whose file has the same name", entry.key))),
+        });
+        Ok(Some(entry))
+    }
+
+    /// Writes the entry of an attachment that has none. It is complete before it has a name, so a crash leaves no part of one. It
+    /// is not synced: what a power failure takes from it is about containers that are gone as well.
+    pub fn write(&self, entry: &Entry) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = || rustix::fs::open(&self.dir, flags, Mode::empty());
+        let dir = match open() {
+            Err(rustix::io::Errno::NOENT) => {
+                make_private(&self.dir)?;
+                open()?
+            }
+            dir => dir?,
+        };
+        let path = self.path(&entry.key);
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        UnnamedFile::new(dir.as_fd(), &entry.to_bytes())?.link(name)?;
+        Ok(())
+    }
+
+    /// Removes the entry of an attachment, if there is one.
+    pub fn remove(&self, key: &AttachmentKey) -> io::Result<()> {
+        match std::fs::remove_file(self.path(key)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
+    /// Everything about a network.
+    pub fn of_network(&self, name: &NetworkName) -> io::Result<Contents> {
+        let mut contents = self.scan(&format!("{name}-"))?;
+        contents.entries.retain(|entry| entry.key.network == *name);
+        Ok(contents)
+    }
+
+    /// Everything.
+    pub fn contents(&self) -> io::Result<Contents> {
+        self.scan("")
+    }
+
+    /// The files whose names begin like this, by name.
+    fn scan(&self, prefix: &str) -> io::Result<Contents> {
+        let mut contents = Contents::default();
+        let files = match std::fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(contents),
+            files => files?,
+        };
+        let mut paths = files.map(|file| Ok(file?.path())).collect::<io::Result<Vec<PathBuf>>>()?;
+        paths.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix)));
+        paths.sort();
+        for path in paths {
+            let content = network::read(&path).map_err(|error| Unreadable(error.to_string()));
+            match content.and_then(|content| Entry::parse(&content)) {
+                Ok(entry) => contents.entries.push(entry),
+                Err(error) => contents.unreadable.push((path, error)),
+            }
+        }
+        Ok(contents)
+    }
+}
+
+/// Makes a directory as libcni makes it: nobody else may read what runtimes pass to plugins.
+fn make_private(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -125,5 +264,55 @@ mod tests {
         for length in 0..whole.len() {
             assert!(Entry::parse(&whole.as_bytes()[..length]).is_err(), "{length}");
         }
+    }
+
+    fn key(network: &str, container: &str) -> AttachmentKey {
+        AttachmentKey {
+            network: network.parse().unwrap(),
+            container: container.parse().unwrap(),
+            ifname: "eth0".parse().unwrap(),
+        }
+    }
+
+    fn entry(key: &AttachmentKey) -> Entry {
+        Entry {
+            key: key.clone(),
+            netns: Some("/run/netns/x".into()),
+            args: vec![("K8S_POD_NAME".into(), "web".into())],
+            capability_args: json!({ "portMappings": [{ "hostPort": 80 }] }),
+            config: json!({ "cniVersion": "1.0.0", "name": key.network, "plugins": [{ "type": "bridge" }] }),
+            result: json!({ "cniVersion": "1.0.0", "dns": {} }),
+        }
+    }
+
+    #[test]
+    fn what_was_written_reads_back_and_nothing_else_is_in_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::at(dir.path().join("a/b"));
+        let key = key("pods", "c1");
+        assert!(cache.read(&key).unwrap().is_none());
+        cache.write(&entry(&key)).unwrap();
+        let back = cache.read(&key).unwrap().unwrap().unwrap();
+        assert_eq!(back.to_bytes(), entry(&key).to_bytes());
+        assert_eq!((back.netns, back.args.len()), (Some("/run/netns/x".into()), 1));
+        assert!(cache.write(&entry(&key)).is_err(), "an entry that is there is not overwritten");
+        let names: Vec<_> = std::fs::read_dir(dir.path().join("a/b")).unwrap().flatten().collect();
+        assert_eq!(names.len(), 1, "{names:?}");
+        cache.remove(&key).unwrap();
+        cache.remove(&key).unwrap();
+        assert!(cache.read(&key).unwrap().is_none());
+    }
+
+    #[test]
+    fn an_entry_of_the_same_name_is_not_taken_for_another_attachments() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::at(dir.path());
+        cache.write(&entry(&key("a-b", "c"))).unwrap();
+        assert!(cache.read(&key("a", "b-c")).unwrap().unwrap().is_err());
+        let contents = cache.of_network(&"a".parse().unwrap()).unwrap();
+        assert!(contents.entries.is_empty() && contents.unreadable.is_empty());
+        std::fs::write(dir.path().join("a-x-eth0"), "").unwrap();
+        let contents = cache.of_network(&"a".parse().unwrap()).unwrap();
+        assert_eq!((contents.entries.len(), contents.unreadable.len()), (0, 1));
     }
 }

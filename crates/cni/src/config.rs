@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use model::{ContainerId, IfName, NetworkName};
+use model::{AttachmentKey, ContainerId, IfName, NetworkName};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -68,6 +68,16 @@ impl Config {
     pub fn own<T: DeserializeOwned>(&self) -> Result<T> {
         T::deserialize(&self.raw)
             .map_err(|error| Error::new(Code::InvalidConfig, "the configuration is not valid").details(error))
+    }
+
+    /// For GC: whether this attachment is one of this network that is not valid any more, so that what it left has to go.
+    /// Without a list nothing is known to be stale, and that is an error: an empty list would mean that everything is.
+    pub fn is_stale(&self, key: &AttachmentKey) -> Result<bool> {
+        let Some(valid) = &self.valid else {
+            return Err(Error::new(Code::InvalidConfig, "GC needs cni.dev/valid-attachments"));
+        };
+        let is_valid = valid.contains(&(key.container.clone(), key.ifname.clone()));
+        Ok(key.network == self.network && !is_valid)
     }
 
     /// A value that a runtime passes for a capability: `runtimeConfig.NAME`.

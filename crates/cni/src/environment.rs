@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 
 use model::{ContainerId, IfName, PodName};
 
-use crate::{Code, Error, Result};
+use crate::{Code, Error, Result, Version};
 
 /// What a plugin is called to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,15 @@ impl Command {
             Command::Gc => "GC",
             Command::Status => "STATUS",
             Command::Version => "VERSION",
+        }
+    }
+
+    /// The first version of the specification that has it.
+    pub fn since(self) -> Version {
+        match self {
+            Command::Check => Version::V0_4_0,
+            Command::Gc | Command::Status => Version::V1_1_0,
+            Command::Add | Command::Del | Command::Version => Version::V0_1_0,
         }
     }
 }
@@ -88,6 +98,25 @@ impl Args {
         self.0.iter().rev().find(|(other, _)| other == key).map(|(_, value)| value.as_str())
     }
 
+    /// From pairs, as libcni's cache has them. A `;` in one would make it two.
+    pub fn from_pairs(pairs: Vec<(String, String)>) -> Result<Self> {
+        let is_broken = |(key, value): &(String, String)| {
+            key.contains([';', '=']) || key.is_empty() || value.contains(';')
+        };
+        match pairs.iter().find(|pair| is_broken(pair)) {
+            Some((key, _)) => {
+                Err(Error::new(Code::InvalidEnvironment, format!("CNI_ARGS cannot say {key:?}"))
+                    .details("keys have no '=' or ';', values no ';'"))
+            }
+            None => Ok(Self(pairs)),
+        }
+    }
+
+    /// The pairs, in order.
+    pub fn pairs(&self) -> &[(String, String)] {
+        &self.0
+    }
+
     /// The pod that Kubernetes names.
     pub fn pod(&self) -> Option<PodName> {
         PodName::from_cni_args(self.0.iter().map(|(key, value)| (key.as_str(), value.as_str())))
@@ -108,6 +137,17 @@ impl Args {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// As `CNI_ARGS` has it.
+impl fmt::Display for Args {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (key, value)) in self.0.iter().enumerate() {
+            let separator = if at == 0 { "" } else { ";" };
+            write!(f, "{separator}{key}={value}")?;
+        }
+        Ok(())
     }
 }
 
@@ -155,6 +195,11 @@ impl Environment {
         dirs.into_iter().filter(|dir| !dir.as_os_str().is_empty()).collect()
     }
 
+    /// `CNI_NETNS_OVERRIDE`.
+    pub fn netns_override(&self) -> Result<bool> {
+        Ok(matches!(self.text("CNI_NETNS_OVERRIDE")?, Some("1" | "TRUE" | "true" | "True")))
+    }
+
     /// The parameters of ADD, DEL and CHECK, complete and valid.
     pub fn invocation(&self, command: Command) -> Result<Invocation> {
         let needs_netns = command != Command::Del;
@@ -182,7 +227,7 @@ impl Environment {
             netns,
             args: Args::parse(self.text("CNI_ARGS")?.unwrap_or_default())?,
             path: self.path(),
-            netns_override: matches!(self.text("CNI_NETNS_OVERRIDE")?, Some("1" | "TRUE" | "true" | "True")),
+            netns_override: self.netns_override()?,
         })
     }
 }
@@ -222,5 +267,14 @@ mod tests {
         assert!(Args::parse("IP=1;K8S_POD_NAME=a").unwrap().refuse_unknown(&known).is_err());
         assert!(Args::parse("IgnoreUnknown=1;K8S_POD_NAME=a").unwrap().refuse_unknown(&known).is_ok());
         assert!(Args::parse("novalue").is_err());
+    }
+
+    #[test]
+    fn args_read_back_what_they_wrote() {
+        let text = "IgnoreUnknown=1;K8S_POD_NAME=a;X=";
+        assert_eq!(Args::parse(text).unwrap().to_string(), text);
+        for (key, value) in [("a;b", ""), ("a", "b;c=d"), ("", "x"), ("a=b", "")] {
+            assert!(Args::from_pairs(vec![(key.into(), value.into())]).is_err(), "{key} {value}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Errors as the specification has them.
 
 use std::fmt;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -63,6 +64,12 @@ impl Error {
     pub fn details(mut self, details: impl fmt::Display) -> Self {
         self.details = details.to_string();
         self
+    }
+
+    /// For `map_err`: what could not be done to which file, with the system's reason as details.
+    pub fn io(what: &str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let message = format!("cannot {what} {}", path.as_ref().display());
+        |error| Self::new(Code::Io, message).details(error)
     }
 
     /// The error as the specification's JSON.

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 
+use model::AttachmentKey;
 use serde_json::{Value, json};
 
 use crate::config::MAX_CONFIG_BYTES;
@@ -16,7 +17,29 @@ pub struct Call {
     pub config: Config,
 }
 
+impl Call {
+    /// Network, container and interface: what everything that the attachment leaves on a node is named by.
+    pub fn key(&self) -> AttachmentKey {
+        AttachmentKey {
+            network: self.config.network.clone(),
+            container: self.invocation.container.clone(),
+            ifname: self.invocation.ifname.clone(),
+        }
+    }
+
+    /// What the plugin before this one returned; an error where there is none, for plugins that only make sense in a chain.
+    pub fn previous(&self) -> Result<&Outcome> {
+        self.config.previous.as_ref().ok_or_else(|| {
+            Error::new(Code::InvalidConfig, "the configuration has no prevResult")
+                .details(format!("{} works on what another plugin of the chain made", self.config.kind))
+        })
+    }
+}
+
 /// A CNI plugin.
+///
+/// None of the methods has a default: a plugin that holds something and does not answer GC or CHECK about it leaks,
+/// and one that holds nothing says so in a line.
 pub trait Plugin {
     /// Makes the attachment. A failure leaves nothing behind.
     fn add(&self, call: &Call) -> Result<Outcome>;
@@ -79,34 +102,46 @@ fn dispatch(
         _ => None,
     };
     let config = read_config(input, version)?;
-    let since = match command {
-        Command::Check => Version::V0_4_0,
-        Command::Gc | Command::Status => Version::V1_1_0,
-        _ => Version::V0_1_0,
+    let kind = name.unwrap_or(&config.kind);
+    let Some(plugin) = select(kind) else {
+        return Err(Error::new(Code::InvalidConfig, format!("there is no plugin of type {kind:?} here")));
     };
+    perform(plugin, command, invocation, config, environment)
+}
+
+/// Calls one command of a plugin, and returns what it would print. ADD, DEL and CHECK have an invocation, GC and STATUS
+/// have none.
+///
+/// For callers in the same process: [`run`] without its input and output.
+pub fn perform(
+    plugin: &dyn Plugin,
+    command: Command,
+    invocation: Option<Invocation>,
+    config: Config,
+    environment: &Environment,
+) -> Result<Option<Value>> {
+    let since = command.since();
     if config.version < since {
         let message = format!("{} needs cniVersion {since} or later", command.as_str());
         return Err(Error::new(Code::IncompatibleVersion, message)
             .details(format!("the configuration has {}", config.version)));
     }
-    let kind = name.unwrap_or(&config.kind);
-    let Some(plugin) = select(kind) else {
-        return Err(Error::new(Code::InvalidConfig, format!("there is no plugin of type {kind:?} here")));
-    };
-    match invocation {
-        None if command == Command::Gc => plugin.gc(&config, environment).map(|()| None),
-        None => plugin.status(&config, environment).map(|()| None),
-        Some(invocation) => {
-            let call = Call { invocation, config };
-            match command {
-                Command::Add => plugin.add(&call).map(|outcome| Some(outcome.to_json(call.config.version))),
-                Command::Del => plugin.del(&call).map(|()| None),
-                _ if call.config.previous.is_none() => {
-                    Err(Error::new(Code::InvalidConfig, "CHECK needs prevResult in the configuration"))
-                }
-                _ => plugin.check(&call).map(|()| None),
-            }
+    let Some(invocation) = invocation else {
+        return match command {
+            Command::Gc => plugin.gc(&config, environment),
+            Command::Status => plugin.status(&config, environment),
+            _ => Err(Error::new(Code::InvalidEnvironment, format!("{} of what?", command.as_str()))),
         }
+        .map(|()| None);
+    };
+    let call = Call { invocation, config };
+    match command {
+        Command::Add => plugin.add(&call).map(|outcome| Some(outcome.to_json(call.config.version))),
+        Command::Del => plugin.del(&call).map(|()| None),
+        _ if call.config.previous.is_none() => {
+            Err(Error::new(Code::InvalidConfig, "CHECK needs prevResult in the configuration"))
+        }
+        _ => plugin.check(&call).map(|()| None),
     }
 }
 
@@ -125,6 +160,14 @@ fn read_config(input: &mut dyn Read, version: &mut Version) -> Result<Config> {
     let config = Config::parse(&text)?;
     *version = config.version;
     Ok(config)
+}
+
+/// Runs a plugin that has a program of its own: reads the environment and stdin, prints the answer, ends the process.
+///
+/// The whole `main` of such a program: `fn main() { cni::main(&MyPlugin) }`.
+pub fn main(plugin: &'static dyn Plugin) -> ! {
+    let environment = Environment::of_process();
+    run(&environment, &mut std::io::stdin().lock(), None, |_| Some(plugin)).exit()
 }
 
 impl Output {

@@ -83,6 +83,13 @@ pub struct Route {
     pub scope: Option<u8>,
 }
 
+impl Route {
+    /// A route without the settings of 1.1.0.
+    pub fn new(dst: IpNet, gw: Option<IpAddr>) -> Self {
+        Self { dst, gw, mtu: None, advmss: None, priority: None, table: None, scope: None }
+    }
+}
+
 /// Resolver settings of a result.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -4,10 +4,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{BootId, ContainerId, IfIndex, IfName, MacAddr, NetworkName, NsId, NsInode};
+use crate::rule::RuleElement;
 use crate::time::Timestamp;
 
 /// What CNI identifies an attachment by, and the unit of every verdict.
@@ -173,8 +173,11 @@ pub struct NetworkConfig {
     pub problem: Option<String>,
 }
 
-/// What podplumb's plugins write before they touch the kernel, and remove last:
-/// `/run/podplumb/attachments/<network>:<container>:<ifname>`.
+/// What podplumb's plugins write before they touch the kernel, and remove last: `/run/podplumb/attachments/<network>:<container>:<ifname>`
+/// for the plugin that makes the interface, with `:<plugin>` for each that is chained to it.
+///
+/// The file has one line for each state of the work, the last whole one counts: a crash in the middle of a write loses
+/// nothing that was written before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttachmentRecord {
     /// Format of this record: [`AttachmentRecord::VERSION`].
@@ -182,6 +185,11 @@ pub struct AttachmentRecord {
     /// Whose record it is.
     #[serde(flatten)]
     pub key: AttachmentKey,
+    /// The plugin that wrote it.
+    pub plugin: String,
+    /// The plugin was chained to the one that made the interface.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub chained: bool,
     /// Boot in which it was made; under another boot everything but leases is gone.
     pub boot_id: BootId,
     /// `CNI_NETNS`.
@@ -192,27 +200,33 @@ pub struct AttachmentRecord {
     /// Its inode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ns_inode: Option<NsInode>,
-    /// The host end's name.
+    /// An interface on the host that is the attachment's: a veth's end, an ifb.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_interface: Option<IfName>,
-    /// The host end's index, once it exists.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host_index: Option<IfIndex>,
-    /// The host end's MAC.
+    /// Its MAC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_mac: Option<MacAddr>,
+    /// The kind of the container's interface, if this plugin makes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Its MAC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddr>,
     /// The bridge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge: Option<IfName>,
     /// Directory that has the leases (`<dataDir>/<network>`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_dir: Option<PathBuf>,
-    /// Addresses leased there.
+    /// Addresses leased there; `None` until it is known which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<Vec<IpAddr>>,
+    /// What podplumb's nftables ruleset does for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub addresses: Vec<IpAddr>,
-    /// Addresses that are masqueraded, with their subnet's prefix length.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub masqueraded: Vec<IpNet>,
+    pub rules: Vec<RuleElement>,
+    /// How the container's interface was before, for a plugin that gives it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Before>,
     /// The pod, from `CNI_ARGS`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodName>,
@@ -223,9 +237,75 @@ pub struct AttachmentRecord {
     pub seen: Option<RecordSeen>,
 }
 
+/// Settings of an interface that a plugin changed and restores.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Before {
+    /// It was on the host, under this name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_name: Option<IfName>,
+    /// Its index there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_index: Option<IfIndex>,
+    /// Ethernet address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddr>,
+    /// MTU in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu_bytes: Option<u32>,
+    /// Promiscuous mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub promiscuous: Option<bool>,
+    /// Receives every multicast frame.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub all_multicast: Option<bool>,
+    /// Length of the transmit queue, in packets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tx_queue: Option<u32>,
+    /// Its alias.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alias: Option<String>,
+}
+
 impl AttachmentRecord {
     /// The format that this code writes. An unknown one is reported and left alone.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
+
+    /// The name of its file.
+    pub fn file_name(&self) -> String {
+        Self::name_of(&self.key, self.chained.then_some(self.plugin.as_str()))
+    }
+
+    /// The name of the file for a plugin that is chained, or for the one that makes the interface.
+    pub fn name_of(key: &AttachmentKey, chained: Option<&str>) -> String {
+        match chained {
+            None => key.file_name(),
+            Some(plugin) => format!("{}:{plugin}", key.file_name()),
+        }
+    }
+
+    /// Reads [`AttachmentRecord::name_of`] back.
+    pub fn from_file_name(name: &str) -> Option<(AttachmentKey, Option<&str>)> {
+        if let Some(key) = AttachmentKey::from_file_name(name) {
+            return Some((key, None));
+        }
+        let (key, plugin) = name.rsplit_once(':')?;
+        let is_plugin = !plugin.is_empty() && plugin.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+        is_plugin.then_some((AttachmentKey::from_file_name(key)?, Some(plugin)))
+    }
+
+    /// Reads a record's file: its last whole line. An error says what is wrong with the last line, when none can be read.
+    pub fn parse(content: &[u8]) -> Result<Self, String> {
+        let mut why = String::from("it is empty");
+        for line in content.split(|byte| *byte == b'\n').rev().filter(|line| !line.is_empty()) {
+            match serde_json::from_slice::<Self>(line) {
+                Ok(record) if record.version == Self::VERSION => return Ok(record),
+                Ok(record) => why = format!("version {} is not known", record.version),
+                Err(error) => why = error.to_string(),
+            }
+        }
+        Err(why)
+    }
 }
 
 /// How an observer found a record.
@@ -262,6 +342,32 @@ mod tests {
         {
             assert_eq!(AttachmentKey::from_alias(foreign), None, "{foreign:?}");
         }
+    }
+
+    #[test]
+    fn a_record_is_its_last_whole_line() {
+        let name = AttachmentRecord::from_file_name("pods:a:eth0:portmap").unwrap();
+        assert_eq!((name.0.file_name().as_str(), name.1), ("pods:a:eth0", Some("portmap")));
+        assert_eq!(AttachmentRecord::from_file_name("pods:a:eth0").unwrap().1, None);
+        for foreign in ["pods:a", "pods:a:eth0:", "pods:a:eth0:../x", "pods:a:eth0:b:c"] {
+            assert_eq!(AttachmentRecord::from_file_name(foreign), None, "{foreign}");
+        }
+        let line = |addresses: &str| {
+            format!(
+                r#"{{"version":2,"network":"n","container":"c","ifname":"eth0","plugin":"bridge","boot_id":"b","netns":"/n","created":0{addresses}}}"#
+            )
+        };
+        let (first, second) = (line(""), line(r#","addresses":["10.0.0.2"]"#));
+        let whole = format!("{first}\n{second}\n");
+        let addresses = |text: &str| AttachmentRecord::parse(text.as_bytes()).map(|record| record.addresses);
+        assert_eq!(addresses(&whole), Ok(Some(vec!["10.0.0.2".parse().unwrap()])));
+        for cut in first.len()..whole.len() - 1 {
+            assert_eq!(addresses(&whole[..cut]), Ok(None), "{cut}");
+        }
+        assert!(addresses(&whole[..first.len() - 1]).is_err());
+        assert!(
+            addresses(&first.replace("\"version\":2", "\"version\":9")).unwrap_err().contains("version 9")
+        );
     }
 
     #[test]

@@ -9,15 +9,17 @@ pub mod coverage;
 pub mod ids;
 pub mod link;
 pub mod namespace;
+pub mod rule;
 pub mod runtime;
 pub mod snapshot;
 pub mod time;
 
-pub use attachment::{AttachmentKey, AttachmentRecord, CacheEntry, Lease, NetworkConfig, PodName};
+pub use attachment::{AttachmentKey, AttachmentRecord, Before, CacheEntry, Lease, NetworkConfig, PodName};
 pub use coverage::{Gap, Source};
 pub use ids::{BootId, ContainerId, IdError, IfIndex, IfName, MacAddr, NetworkName, NsId, NsInode, Nsid};
 pub use link::{BridgePort, FdbEntry, Link, Neighbour, Peer, Route};
 pub use namespace::{Descriptor, Namespace, Pin, Sockets, StaleFile, Task};
+pub use rule::{OwnedElement, Protocol, RuleElement};
 pub use runtime::{Runtime, RuntimeKind, RuntimeObject, RuntimeObjectKind, RuntimeStatus};
 pub use snapshot::{Conntrack, Node, Snapshot, SnapshotError};
 pub use time::Timestamp;

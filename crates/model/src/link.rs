@@ -29,6 +29,21 @@ pub struct Link {
     /// `IFF_LOOPBACK`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub loopback: bool,
+    /// `IFF_PROMISC`, as an administrator set it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub promiscuous: bool,
+    /// `IFF_ALLMULTI`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all_multicast: bool,
+    /// Length of the transmit queue, in packets.
+    #[serde(default)]
+    pub tx_queue: u32,
+    /// For a macvlan, VLAN and the like: the interface that it is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lower: Option<Peer>,
+    /// For a VRF: its routing table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vrf_table: Option<u32>,
     /// The bridge or bond that it is a port of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub master: Option<IfIndex>,
@@ -55,7 +70,7 @@ pub struct Link {
     pub port: Option<BridgePort>,
 }
 
-/// The other end of a veth, as rtnetlink names it.
+/// The other end of a veth, or what an interface is on, as rtnetlink names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
     /// Index *in its own namespace* (`IFLA_LINK`).
@@ -92,6 +107,12 @@ pub struct Route {
     /// Metric.
     #[serde(default)]
     pub priority: u32,
+    /// Scope, as the kernel numbers it: 0 everywhere, 253 on the link.
+    #[serde(default)]
+    pub scope: u8,
+    /// Preferred source address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<IpAddr>,
 }
 
 /// A neighbour (ARP or ND) entry.

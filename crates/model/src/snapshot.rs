@@ -1,7 +1,6 @@
 //! A node at one moment.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +9,7 @@ use crate::coverage::Gap;
 use crate::ids::{BootId, IfIndex, NsInode, Nsid};
 use crate::link::{FdbEntry, Link, Neighbour, Peer, Route};
 use crate::namespace::{Namespace, StaleFile};
+use crate::rule::OwnedElement;
 use crate::runtime::{Runtime, RuntimeObject};
 use crate::time::Timestamp;
 
@@ -45,9 +45,9 @@ pub struct Snapshot {
     /// Files in pin directories that pin nothing.
     #[serde(default)]
     pub stale_files: Vec<StaleFile>,
-    /// Addresses in podplumb's masquerade sets.
+    /// Elements of podplumb's nftables sets and maps.
     #[serde(default)]
-    pub masqueraded: Vec<IpAddr>,
+    pub elements: Vec<OwnedElement>,
     /// nftables tables of the host, `family name`.
     #[serde(default)]
     pub nft_tables: Vec<String>,

@@ -16,6 +16,8 @@ const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
 const IFA_TARGET_NETNSID: u16 = 10;
+const IFA_FLAGS: u16 = 8;
+const IFA_F_NOPREFIXROUTE: u32 = 0x200;
 const IFA_F_NODAD: u8 = 0x02;
 
 fn ifaddrmsg(family: u8, prefix: u8, flags: u8, index: u32) -> [u8; IFADDRMSG] {
@@ -32,17 +34,28 @@ pub fn list(socket: &mut Socket, target: Option<Nsid>) -> Result<Vec<(IfIndex, I
     socket.dump(&request, parse)
 }
 
+/// How an address is added.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Flags {
+    /// Without, an IPv6 address is usable at once instead of after the second or two of duplicate address detection (RFC 4862).
+    pub detect_duplicates: bool,
+    /// The kernel makes no route to the address's subnet (`IFA_F_NOPREFIXROUTE`).
+    pub no_route: bool,
+}
+
 /// Adds an address; fails with EEXIST if the interface has it.
-///
-/// With `detect_duplicates` off, an IPv6 address is usable at once instead of after the second or two of duplicate
-/// address detection (RFC 4862).
-pub fn add(index: IfIndex, address: IpNet, detect_duplicates: bool) -> Request {
-    let flags = if detect_duplicates || address.addr().is_ipv4() { 0 } else { IFA_F_NODAD };
+pub fn add(index: IfIndex, address: IpNet, how: Flags) -> Request {
+    let flags = if how.detect_duplicates || address.addr().is_ipv4() { 0 } else { IFA_F_NODAD };
     let header = ifaddrmsg(family(address.addr()), address.prefix_len(), flags, index.0);
     let bytes = octets(address.addr());
     let request = Request::new("add address", RTM_NEWADDR, CREATE_EXCLUSIVE, &header)
         .attr(IFA_LOCAL, &bytes)
         .attr(IFA_ADDRESS, &bytes);
+    // The attribute replaces the header's byte, which is too short for this flag.
+    let request = match how.no_route {
+        true => request.attr_u32(IFA_FLAGS, u32::from(flags) | IFA_F_NOPREFIXROUTE),
+        false => request,
+    };
     match address {
         // As `ip addr add … brd +` does; a /31 or /32 has none.
         IpNet::V4(v4) if v4.prefix_len() < 31 => request.attr(IFA_BROADCAST, &v4.broadcast().octets()),

@@ -44,6 +44,11 @@ impl Error {
         matches!(self.errno, Errno::NODEV | Errno::NOENT | Errno::SRCH | Errno::ADDRNOTAVAIL | Errno::NXIO)
     }
 
+    /// The kernel was built without what is asked for.
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self.errno, Errno::OPNOTSUPP | Errno::AFNOSUPPORT | Errno::PROTONOSUPPORT)
+    }
+
     /// The thing to be made exists.
     pub fn exists(&self) -> bool {
         self.errno == Errno::EXIST

@@ -8,12 +8,17 @@
 //! Wire formats: include/uapi/linux/{netlink,rtnetlink,if_link,if_addr,neighbour,net_namespace}.h.
 
 pub mod addr;
+pub mod bridge_vlan;
+pub mod conntrack;
+pub mod device;
 mod error;
 pub mod link;
 pub mod message;
 pub mod neigh;
 pub mod nsid;
+pub mod qdisc;
 pub mod route;
+pub mod rule;
 mod socket;
 
 pub use error::{Error, Result};

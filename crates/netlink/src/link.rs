@@ -9,42 +9,46 @@ use crate::error::Result;
 use crate::message::{Attributes, CREATE_EXCLUSIVE, Request};
 use crate::socket::Socket;
 
-const RTM_NEWLINK: u16 = 16;
-const RTM_DELLINK: u16 = 17;
+pub(crate) const RTM_NEWLINK: u16 = 16;
+pub(crate) const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
-const RTM_SETLINK: u16 = 19;
+pub(crate) const RTM_SETLINK: u16 = 19;
 const IFINFOMSG: usize = 16;
 
-const IFF_UP: u32 = 0x1;
+pub(crate) const IFF_UP: u32 = 0x1;
 const IFF_LOOPBACK: u32 = 0x8;
 const IFF_PROMISC: u32 = 0x100;
+const IFF_ALLMULTI: u32 = 0x200;
 const IFF_LOWER_UP: u32 = 0x1_0000;
 
 const IFLA_ADDRESS: u16 = 1;
-const IFLA_IFNAME: u16 = 3;
+pub(crate) const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
-const IFLA_LINK: u16 = 5;
+pub(crate) const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_PROTINFO: u16 = 12;
-const IFLA_LINKINFO: u16 = 18;
+const IFLA_TXQLEN: u16 = 13;
+pub(crate) const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_STATS64: u16 = 23;
 const IFLA_GROUP: u16 = 27;
-const IFLA_NET_NS_FD: u16 = 28;
+pub(crate) const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_EXT_MASK: u16 = 29;
+/// Adding counters up costs the kernel more than all the rest of the answer.
+const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_TARGET_NETNSID: u16 = 46;
-const IFLA_INFO_KIND: u16 = 1;
-const IFLA_INFO_DATA: u16 = 2;
+pub(crate) const IFLA_INFO_KIND: u16 = 1;
+pub(crate) const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_BRPORT_STATE: u16 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
-const AF_BRIDGE: u8 = 7;
+pub(crate) const AF_BRIDGE: u8 = 7;
 
-fn ifinfomsg(family: u8, index: u32, flags: u32, change: u32) -> [u8; IFINFOMSG] {
+pub(crate) fn ifinfomsg(family: u8, index: u32, flags: u32, change: u32) -> [u8; IFINFOMSG] {
     let mut header = [0; IFINFOMSG];
     header[0] = family;
     header[4..8].copy_from_slice(&index.to_ne_bytes());
@@ -65,16 +69,18 @@ pub fn list(socket: &mut Socket, target: Option<Nsid>) -> Result<Vec<Link>> {
     socket.dump(&request.attr_u32(IFLA_EXT_MASK, 0), parse)
 }
 
-/// The interface with this name.
+/// The interface with this name, without its counters.
 pub fn by_name(socket: &mut Socket, name: &str) -> Result<Link> {
-    let request =
-        Request::new("look up link", RTM_GETLINK, 0, &ifinfomsg(0, 0, 0, 0)).attr_str(IFLA_IFNAME, name);
+    let request = Request::new("look up link", RTM_GETLINK, 0, &ifinfomsg(0, 0, 0, 0))
+        .attr_str(IFLA_IFNAME, name)
+        .attr_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
     socket.get(request, parse).map_err(|error| error.on(name))
 }
 
-/// The interface with this index, in the socket's namespace or in the one that it numbers `target`.
+/// The interface with this index, in the socket's namespace or in the one that it numbers `target`, without its counters.
 pub fn by_index(socket: &mut Socket, index: IfIndex, target: Option<Nsid>) -> Result<Link> {
-    let mut request = Request::new("look up link", RTM_GETLINK, 0, &ifinfomsg(0, index.0, 0, 0));
+    let mut request = Request::new("look up link", RTM_GETLINK, 0, &ifinfomsg(0, index.0, 0, 0))
+        .attr_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
     if let Some(Nsid(nsid)) = target {
         request = request.attr(IFLA_TARGET_NETNSID, &nsid.to_ne_bytes());
     }
@@ -125,7 +131,7 @@ pub fn create_veth(veth: &Veth<'_>) -> Request {
     })
 }
 
-fn ends(mut request: Request, mac: Option<MacAddr>, mtu_bytes: Option<u32>) -> Request {
+pub(crate) fn ends(mut request: Request, mac: Option<MacAddr>, mtu_bytes: Option<u32>) -> Request {
     if let Some(mac) = mac {
         request = request.attr(IFLA_ADDRESS, &mac.0);
     }
@@ -135,17 +141,8 @@ fn ends(mut request: Request, mac: Option<MacAddr>, mtu_bytes: Option<u32>) -> R
     request
 }
 
-/// Creates a bridge and sets it up. With a MAC of its own, a bridge does not change its address whenever a port with
-/// a lower one comes or goes.
-pub fn create_bridge(name: &IfName, mac: Option<MacAddr>, mtu_bytes: Option<u32>) -> Request {
-    let request =
-        Request::new("create bridge", RTM_NEWLINK, CREATE_EXCLUSIVE, &ifinfomsg(0, 0, IFF_UP, IFF_UP))
-            .attr_str(IFLA_IFNAME, name.as_str());
-    ends(request, mac, mtu_bytes).nest(IFLA_LINKINFO, |r| r.attr_str(IFLA_INFO_KIND, "bridge"))
-}
-
 /// Changes to an interface; what is `None` stays as it is.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone)]
 pub struct Change<'a> {
     /// Administrative state.
     pub up: Option<bool>,
@@ -161,6 +158,16 @@ pub struct Change<'a> {
     pub master: Option<IfIndex>,
     /// Device group.
     pub group: Option<u32>,
+    /// Receives every multicast frame.
+    pub all_multicast: Option<bool>,
+    /// Length of the transmit queue, in packets.
+    pub tx_queue: Option<u32>,
+    /// New name. Only while the interface is down (before Linux 6.2).
+    pub name: Option<&'a IfName>,
+    /// Leaves its bridge or VRF.
+    pub no_master: bool,
+    /// Moves to this namespace.
+    pub netns: Option<BorrowedFd<'a>>,
 }
 
 /// Changes the interface with this index.
@@ -176,7 +183,9 @@ pub fn change_by_name(name: &IfName, change: &Change<'_>) -> Request {
 
 fn header(index: u32, change: &Change<'_>) -> [u8; IFINFOMSG] {
     let (mut flags, mut mask) = (0, 0);
-    for (bit, wanted) in [(IFF_UP, change.up), (IFF_PROMISC, change.promisc)] {
+    let flags_wanted =
+        [(IFF_UP, change.up), (IFF_PROMISC, change.promisc), (IFF_ALLMULTI, change.all_multicast)];
+    for (bit, wanted) in flags_wanted {
         if let Some(on) = wanted {
             mask |= bit;
             flags |= if on { bit } else { 0 };
@@ -192,8 +201,20 @@ fn set(mut request: Request, change: &Change<'_>) -> Request {
     if let Some(IfIndex(master)) = change.master {
         request = request.attr_u32(IFLA_MASTER, master);
     }
+    if change.no_master {
+        request = request.attr_u32(IFLA_MASTER, 0);
+    }
     if let Some(group) = change.group {
         request = request.attr_u32(IFLA_GROUP, group);
+    }
+    if let Some(length) = change.tx_queue {
+        request = request.attr_u32(IFLA_TXQLEN, length);
+    }
+    if let Some(name) = change.name {
+        request = request.attr_str(IFLA_IFNAME, name.as_str());
+    }
+    if let Some(fd) = change.netns {
+        request = request.attr_u32(IFLA_NET_NS_FD, fd.as_raw_fd().cast_unsigned());
     }
     ends(request, change.mac, change.mtu_bytes)
 }
@@ -246,6 +267,8 @@ fn parse(payload: &[u8]) -> Option<Link> {
         up: flags & IFF_UP != 0,
         carrier: flags & IFF_LOWER_UP != 0,
         loopback: flags & IFF_LOOPBACK != 0,
+        promiscuous: flags & IFF_PROMISC != 0,
+        all_multicast: flags & IFF_ALLMULTI != 0,
         ..Link::default()
     };
     let (mut lower, mut lower_nsid) = (None, None);
@@ -258,6 +281,7 @@ fn parse(payload: &[u8]) -> Option<Link> {
             IFLA_LINK_NETNSID => lower_nsid = attribute.i32().map(Nsid),
             IFLA_MASTER => link.master = attribute.u32().map(IfIndex),
             IFLA_IFALIAS => link.alias = Some(attribute.string()),
+            IFLA_TXQLEN => link.tx_queue = attribute.u32()?,
             IFLA_GROUP => link.group = attribute.u32()?,
             IFLA_STATS64 => {
                 let counter =
@@ -268,6 +292,11 @@ fn parse(payload: &[u8]) -> Option<Link> {
             IFLA_LINKINFO => {
                 let info = attribute.nested();
                 link.kind = info.find(IFLA_INFO_KIND).map(|kind| kind.string()).unwrap_or_default();
+                if link.kind == "vrf" {
+                    const IFLA_VRF_TABLE: u16 = 1;
+                    let data = info.find(IFLA_INFO_DATA).map(|data| data.nested());
+                    link.vrf_table = data.and_then(|data| data.find(IFLA_VRF_TABLE)?.u32());
+                }
                 if info.find(IFLA_INFO_SLAVE_KIND).is_some_and(|kind| kind.string() == "bridge") {
                     link.port = info.find(IFLA_INFO_SLAVE_DATA).and_then(|data| port(data.nested()));
                 }
@@ -276,8 +305,11 @@ fn parse(payload: &[u8]) -> Option<Link> {
         }
     }
     // IFLA_LINK of a vlan or macvlan is its lower device, of a veth its peer.
+    let lower = lower.map(|index| Peer { index, nsid: lower_nsid });
     if link.kind == "veth" {
-        link.peer = lower.map(|index| Peer { index, nsid: lower_nsid });
+        link.peer = lower;
+    } else {
+        link.lower = lower.filter(|lower| lower.index != link.index || lower.nsid.is_some());
     }
     Some(link)
 }

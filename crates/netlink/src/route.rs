@@ -7,16 +7,18 @@ use model::IfIndex;
 
 use crate::error::Result;
 use crate::link::{family, octets};
-use crate::message::{Attributes, CREATE_EXCLUSIVE, Request};
+use crate::message::{Attributes, CREATE_EXCLUSIVE, CREATE_OR_REPLACE, Request};
 use crate::socket::Socket;
 
 const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
 const RTM_GETROUTE: u16 = 26;
 const RTMSG: usize = 12;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
+const RTA_PREFSRC: u16 = 7;
 const RTA_METRICS: u16 = 8;
 const RTA_TABLE: u16 = 15;
 const RTAX_MTU: u16 = 2;
@@ -46,10 +48,45 @@ pub struct NewRoute {
     pub table: Option<u32>,
     /// Scope; global with a gateway and link without, unless given.
     pub scope: Option<u8>,
+    /// Preferred source address.
+    pub source: Option<IpAddr>,
+}
+
+impl NewRoute {
+    /// To a destination by an interface, and by a gateway if there is one; the rest as the kernel has it.
+    pub fn new(destination: IpNet, gateway: Option<IpAddr>, device: IfIndex) -> Self {
+        Self {
+            destination,
+            gateway,
+            device,
+            mtu_bytes: None,
+            advmss_bytes: None,
+            priority: None,
+            table: None,
+            scope: None,
+            source: None,
+        }
+    }
 }
 
 /// Adds a route; fails with EEXIST if there is one to the same destination with the same metric.
 pub fn add(route: &NewRoute) -> Request {
+    request("add route", RTM_NEWROUTE, CREATE_EXCLUSIVE, route)
+}
+
+/// Adds a route, or replaces the one to the same destination with the same metric.
+pub fn replace(route: &NewRoute) -> Request {
+    request("replace route", RTM_NEWROUTE, CREATE_OR_REPLACE, route)
+}
+
+/// Removes a route.
+pub fn delete(route: &NewRoute) -> Request {
+    // RT_SCOPE_NOWHERE: of whatever scope it is.
+    let any = NewRoute { scope: Some(route.scope.unwrap_or(255)), ..route.clone() };
+    request("remove route", RTM_DELROUTE, 0, &any)
+}
+
+fn request(what: &'static str, kind: u16, flags: u16, route: &NewRoute) -> Request {
     let table = route.table.unwrap_or(RT_TABLE_MAIN);
     // IPv6 routes have no scope; the kernel ignores it.
     let scope = route.scope.unwrap_or(if route.gateway.is_some() { 0 } else { RT_SCOPE_LINK });
@@ -57,10 +94,11 @@ pub fn add(route: &NewRoute) -> Request {
     header[0] = family(route.destination.addr());
     header[1] = route.destination.prefix_len();
     header[4] = u8::try_from(table).unwrap_or(0);
-    header[5] = RTPROT_BOOT;
+    // A deletion is about a route of whoever made it: the kernel's own as well.
+    header[5] = if kind == RTM_NEWROUTE { RTPROT_BOOT } else { 0 };
     header[6] = scope;
     header[7] = RTN_UNICAST;
-    let mut request = Request::new("add route", RTM_NEWROUTE, CREATE_EXCLUSIVE, &header);
+    let mut request = Request::new(what, kind, flags, &header);
     if route.destination.prefix_len() > 0 {
         request = request.attr(RTA_DST, &octets(route.destination.network()));
     }
@@ -68,6 +106,9 @@ pub fn add(route: &NewRoute) -> Request {
         request = request.attr(RTA_GATEWAY, &octets(gateway));
     }
     request = request.attr_u32(RTA_OIF, route.device.0).attr_u32(RTA_TABLE, table);
+    if let Some(source) = route.source {
+        request = request.attr(RTA_PREFSRC, &octets(source));
+    }
     if let Some(priority) = route.priority {
         request = request.attr_u32(RTA_PRIORITY, priority);
     }
@@ -88,6 +129,17 @@ pub fn list(socket: &mut Socket) -> Result<Vec<model::Route>> {
     socket.dump(&Request::new("list routes", RTM_GETROUTE, 0, &[0; RTMSG]), parse)
 }
 
+/// The interface by which packets to an address leave.
+pub fn device_to(socket: &mut Socket, destination: IpAddr) -> Result<Option<IfIndex>> {
+    let mut header = [0; RTMSG];
+    header[0] = family(destination);
+    header[1] = if destination.is_ipv4() { 32 } else { 128 };
+    let request = Request::new("look up route", RTM_GETROUTE, 0, &header).attr(RTA_DST, &octets(destination));
+    socket.get(request, |payload| {
+        Some(Attributes::after(payload, RTMSG).find(RTA_OIF).and_then(|oif| oif.u32()).map(IfIndex))
+    })
+}
+
 fn parse(payload: &[u8]) -> Option<model::Route> {
     let header = payload.get(..RTMSG)?;
     let flags = u32::from_ne_bytes(header[8..12].try_into().ok()?);
@@ -100,6 +152,7 @@ fn parse(payload: &[u8]) -> Option<model::Route> {
         _ => return None,
     };
     let (mut gateway, mut device, mut table, mut priority) = (None, None, u32::from(header[4]), 0);
+    let mut source = None;
     for attribute in Attributes::after(payload, RTMSG) {
         match attribute.kind {
             RTA_DST => destination = attribute.ip()?,
@@ -107,9 +160,10 @@ fn parse(payload: &[u8]) -> Option<model::Route> {
             RTA_OIF => device = attribute.u32().map(IfIndex),
             RTA_TABLE => table = attribute.u32()?,
             RTA_PRIORITY => priority = attribute.u32()?,
+            RTA_PREFSRC => source = attribute.ip(),
             _ => {}
         }
     }
     let destination = IpNet::new(destination, header[1]).ok()?;
-    Some(model::Route { destination, gateway, device, table, priority })
+    Some(model::Route { destination, gateway, device, table, priority, scope: header[6], source })
 }

@@ -16,8 +16,10 @@ const NLM_F_CAPPED: u16 = 0x100;
 const NLM_F_ACK_TLVS: u16 = 0x200;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 
+/// Room for the answer to one request. The largest, a link without VFs, takes less than 2 KiB.
+const ANSWER_BYTES: usize = 8 * 1024;
 /// The kernel fills a dump's buffers up to 32 KiB when it is offered that much (net/netlink/af_netlink.c).
-const BUFFER_BYTES: usize = 32 * 1024;
+const DUMP_BYTES: usize = 32 * 1024;
 /// How often a dump is repeated that the kernel marked as interrupted by a change. Each repetition of a dump of 1,000 veths
 /// takes 40 ms; a node that changes without pause for longer than this needs an error, not a wait.
 const DUMP_ATTEMPTS: u32 = 8;
@@ -61,7 +63,7 @@ impl Socket {
         let fail =
             |error: std::io::Error| Error::new(what, Errno::from_io_error(&error).unwrap_or(Errno::IO));
         let fd = sys::netlink_socket(protocol).map_err(fail)?;
-        Ok(Self { fd, sequence: 0, buffer: vec![0; BUFFER_BYTES] })
+        Ok(Self { fd, sequence: 0, buffer: vec![0; ANSWER_BYTES] })
     }
 
     /// Sends a request and waits until it has been carried out.
@@ -179,6 +181,7 @@ impl Socket {
         parse: &mut impl FnMut(&[u8]) -> Option<T>,
     ) -> Result<Option<Vec<T>>> {
         let what = request.what;
+        self.buffer.resize(DUMP_BYTES, 0);
         self.sequence += 1;
         request.seal(NLM_F_DUMP, self.sequence);
         self.send(what, &request.bytes)?;
@@ -224,8 +227,10 @@ impl Socket {
         let received = rustix::io::retry_on_intr(|| rustix::net::recv(fd, &mut **buffer, RecvFlags::TRUNC));
         match received {
             Ok((_, length)) if length <= self.buffer.len() => Ok(length),
-            Ok((_, length)) => Err(Error::new(what, Errno::MSGSIZE)
-                .with_detail(Some(format!("an answer of {length} bytes does not fit {BUFFER_BYTES}")))),
+            Ok((_, length)) => Err(Error::new(what, Errno::MSGSIZE).with_detail(Some(format!(
+                "an answer of {length} bytes does not fit {}",
+                self.buffer.len()
+            )))),
             Err(errno) => Err(Error::new(what, errno)),
         }
     }

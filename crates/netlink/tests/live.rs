@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use model::{IfIndex, IfName, MacAddr, Nsid};
 use podplumb_netlink::link::{Change, Veth};
-use podplumb_netlink::{Socket, addr, link, neigh, nsid, route};
+use podplumb_netlink::{Socket, addr, device, link, neigh, nsid, route};
 use sys::NetNs;
 
 /// Moves the test's thread into a fresh network namespace, and returns another fresh one.
@@ -18,7 +18,7 @@ fn name(text: &str) -> IfName {
 }
 
 fn wire(socket: &mut Socket, pod: &NetNs) -> (IfIndex, IfIndex) {
-    socket.ack(link::create_bridge(&name("cni0"), Some(MacAddr([2, 0, 0, 0, 0, 1])), None)).unwrap();
+    socket.ack(device::create_bridge(&name("cni0"), Some(MacAddr([2, 0, 0, 0, 0, 1])), None)).unwrap();
     let bridge = link::by_name(socket, "cni0").unwrap();
     let veth = Veth {
         name: &name("veth1"),
@@ -48,19 +48,13 @@ fn a_pod_is_wired_in_one_batch_and_read_back_from_outside_by_nsid() {
         let mut inside = Socket::route().unwrap();
         let eth0 = link::by_name(&mut inside, "eth0").unwrap().index;
         let default = route::NewRoute {
-            destination: "0.0.0.0/0".parse().unwrap(),
-            gateway: Some("10.0.0.1".parse().unwrap()),
-            device: eth0,
             mtu_bytes: Some(1300),
-            advmss_bytes: None,
-            priority: None,
-            table: None,
-            scope: None,
+            ..route::NewRoute::new("0.0.0.0/0".parse().unwrap(), Some("10.0.0.1".parse().unwrap()), eth0)
         };
         let requests = vec![
             link::change(eth0, &Change { up: Some(true), ..Change::default() }),
-            addr::add(eth0, "10.0.0.2/24".parse().unwrap(), false),
-            addr::add(eth0, "fd00::2/64".parse().unwrap(), false),
+            addr::add(eth0, "10.0.0.2/24".parse().unwrap(), addr::Flags::default()),
+            addr::add(eth0, "fd00::2/64".parse().unwrap(), addr::Flags::default()),
             route::add(&default),
         ];
         inside.batch(requests).unwrap().all().unwrap();
@@ -118,7 +112,7 @@ fn refusals_name_the_object_and_carry_the_kernels_words() {
     assert!(error.is_gone() && error.to_string().starts_with("look up link nosuch0: "), "{error}");
 
     wire(&mut socket, &pod);
-    let again = socket.ack(link::create_bridge(&name("cni0"), None, None)).unwrap_err();
+    let again = socket.ack(device::create_bridge(&name("cni0"), None, None)).unwrap_err();
     assert!(again.exists(), "{again}");
 
     // rtnetlink: "Invalid target network namespace id" or similar, by extended acknowledgement.
@@ -131,9 +125,9 @@ fn a_batch_goes_on_after_a_refused_request_and_tells_which() {
     world();
     let mut socket = Socket::route().unwrap();
     let requests = vec![
-        link::create_bridge(&name("a"), None, None),
+        device::create_bridge(&name("a"), None, None),
         link::delete(IfIndex(999_999)),
-        link::create_bridge(&name("b"), None, None),
+        device::create_bridge(&name("b"), None, None),
     ];
     let answers = socket.batch(requests).unwrap().each();
     assert!(
@@ -149,7 +143,7 @@ fn a_thousand_links_are_listed_whole() {
     let mut socket = Socket::route().unwrap();
     for chunk in 0..10 {
         let bridges =
-            (0..100).map(|n| link::create_bridge(&name(&format!("br{}", chunk * 100 + n)), None, None));
+            (0..100).map(|n| device::create_bridge(&name(&format!("br{}", chunk * 100 + n)), None, None));
         socket.batch(bridges.collect()).unwrap().all().unwrap();
     }
     assert_eq!(link::list(&mut socket, None).unwrap().iter().filter(|l| l.kind == "bridge").count(), 1000);

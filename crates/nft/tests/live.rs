@@ -1,44 +1,232 @@
-//! The ruleset in the running kernel, as nft sees it, in a namespace of the test's own.
-#![allow(clippy::disallowed_methods, reason = "nft is the witness here")]
+//! The ruleset in the running kernel, as nft sees it, in namespaces of the tests' own.
+#![allow(clippy::disallowed_methods, reason = "nft and iptables are the witnesses here")]
 
-use std::net::IpAddr;
 use std::process::Command;
 
-use podplumb_nft::masquerade;
+use model::{Protocol, RuleElement};
+use netlink::Socket;
+use podplumb_nft as ours;
 
-fn nft(arguments: &[&str]) -> String {
-    let output =
-        Command::new("nft").args(arguments).output().expect("nft is installed (make test installs it)");
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error} (make test installs it)"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
+fn isolate() {
+    sys::isolate_thread().expect("tests that change the network need root: run `make test` as root");
+}
+
+fn masquerade(net: &str) -> RuleElement {
+    RuleElement::Masquerade { address: net.parse().unwrap() }
+}
+
+fn map_port(host_port: u16, pod: &str) -> RuleElement {
+    RuleElement::MapPort {
+        protocol: Protocol::Tcp,
+        host_ip: None,
+        host_port,
+        pod: pod.parse().unwrap(),
+        pod_port: 80,
+        conditions: None,
+    }
+}
+
+fn one_of_each() -> Vec<RuleElement> {
+    let specific = RuleElement::MapPort {
+        protocol: Protocol::Udp,
+        host_ip: Some("192.0.2.1".parse().unwrap()),
+        host_port: 53,
+        pod: "10.0.0.2".parse().unwrap(),
+        pod_port: 5353,
+        conditions: None,
+    };
+    vec![
+        masquerade("10.0.0.2/24"),
+        masquerade("fd00::2/64"),
+        map_port(8080, "10.0.0.2"),
+        map_port(8080, "fd00::2"),
+        specific,
+        RuleElement::Hairpin { from: "10.0.0.0/24".parse().unwrap(), pod: "10.0.0.2".parse().unwrap() },
+        RuleElement::Restrict { address: "10.0.0.2".parse().unwrap(), bridge: "cni0".parse().unwrap() },
+        RuleElement::Isolate { address: "fd00::2".parse().unwrap() },
+        RuleElement::Source {
+            interface: "veth1".parse().unwrap(),
+            mac: "0a:00:00:00:00:01".parse().unwrap(),
+        },
+    ]
+}
+
+fn never(_: &str) -> bool {
+    false
 }
 
 #[test]
 fn the_kernel_has_what_the_text_says_and_pods_come_and_go_as_elements() {
-    sys::isolate_thread().expect("tests that change the network need root: run `make test` as root");
-    assert!(masquerade::list().unwrap().is_empty(), "no table, no elements");
-    masquerade::remove(&["10.0.0.9/24".parse().unwrap()]).unwrap();
+    isolate();
+    let all = one_of_each();
+    let mut socket = Socket::netfilter().unwrap();
+    assert!(ours::list().unwrap().is_empty(), "no table, no elements");
+    assert!(!ours::remove(&mut socket, "pods:a:eth0", &all).unwrap());
 
-    masquerade::add(&["10.0.0.2/24".parse().unwrap(), "fd00::2/64".parse().unwrap()]).unwrap();
-    masquerade::add(&["10.0.0.3/24".parse().unwrap()]).unwrap();
-    masquerade::add(&["10.0.0.3/24".parse().unwrap()]).unwrap();
-    assert_eq!(masquerade::tables().unwrap(), ["inet podplumb"]);
-    let mut all = masquerade::list().unwrap();
-    all.sort();
-    assert_eq!(all, [ip("10.0.0.2"), ip("10.0.0.3"), ip("fd00::2")]);
-    let seen = nft(&["list", "ruleset"]);
-    for part in ["elements = { 10.0.0.2, 10.0.0.3 }", "10.0.0.2 . 10.0.0.0/24", "fd00::2 . fd00::/64"] {
+    ours::add("pods:a:eth0", &all, None, never).unwrap();
+    assert_eq!(ours::table_names().unwrap(), ["inet podplumb", "bridge podplumb"]);
+    let seen = run("nft", &["list", "ruleset"]);
+    for part in [
+        "10.0.0.2 . 10.0.0.0/24 comment \"pods:a:eth0\"",
+        "fd00::2 . fd00::/64 comment",
+        "tcp . 8080 comment \"pods:a:eth0\" : 10.0.0.2 . 80",
+        "tcp . 8080 comment \"pods:a:eth0\" : fd00::2 . 80",
+        "192.0.2.1 . udp . 53 comment \"pods:a:eth0\" : 10.0.0.2 . 5353",
+        "\"cni0\" . 10.0.0.2 comment",
+        "\"veth1\" . 0a:00:00:00:00:01 comment",
+    ] {
         assert!(seen.contains(part), "{part} in\n{seen}");
     }
-    let rules = || nft(&["-s", "list", "table", "inet", "podplumb"]).matches("masquerade").count();
-    assert_eq!(rules(), 2);
+    assert_eq!(ours::missing("pods:a:eth0", &all).unwrap(), None);
+    assert_eq!(ours::missing("pods:b:eth0", &all).unwrap(), Some(&all[0]));
+    let owned = ours::list().unwrap();
+    assert!(owned.iter().all(|element| element.owner == "pods:a:eth0"), "{owned:#?}");
+    let texts: Vec<&str> = owned.iter().map(|element| element.text.as_str()).collect();
+    assert!(texts.contains(&"inet podplumb local4 { 10.0.0.2 . 10.0.0.0/24 }"), "{texts:#?}");
+    assert!(texts.contains(&"inet podplumb ports4 { tcp . 8080 : 10.0.0.2 . 80 }"), "{texts:#?}");
 
-    let nets = ["10.0.0.2/24", "10.0.0.3/24", "10.0.0.99/24", "fd00::2/64"].map(|net| net.parse().unwrap());
-    masquerade::remove(&nets).unwrap();
-    assert!(masquerade::list().unwrap().is_empty());
-    assert_eq!(nft(&["list", "table", "inet", "podplumb"]), masquerade::text());
+    let rules = |text: &str| text.matches(" drop\n").count() + text.matches("masquerade\n").count();
+    let before = rules(&seen);
+    ours::add("pods:b:eth0", &[masquerade("10.0.0.3/24"), map_port(8081, "10.0.0.3")], None, never).unwrap();
+    assert_eq!(rules(&run("nft", &["list", "ruleset"])), before, "a pod is no rule");
+
+    assert!(ours::remove(&mut socket, "pods:a:eth0", &all).unwrap());
+    assert_eq!(ours::remove_where(&mut socket, |owner| owner == "pods:b:eth0").unwrap(), 3);
+    assert!(ours::list().unwrap().is_empty());
+    assert_eq!(run("nft", &["list", "ruleset"]), ours::text());
+}
+
+#[test]
+fn only_the_owner_removes_an_element_and_an_address_goes_to_its_new_owner() {
+    isolate();
+    let mut socket = Socket::netfilter().unwrap();
+    let rules = [masquerade("10.0.0.2/24")];
+    ours::add("pods:a:eth0", &rules, None, never).unwrap();
+    ours::add("pods:b:eth0", &rules, None, never).unwrap();
+    assert!(!ours::remove(&mut socket, "pods:a:eth0", &rules).unwrap(), "it is b's by now");
+    assert_eq!(ours::missing("pods:b:eth0", &rules).unwrap(), None);
+    ours::add("pods:b:eth0", &rules, None, never).unwrap();
+    assert!(ours::remove(&mut socket, "pods:b:eth0", &rules).unwrap());
+}
+
+#[test]
+fn a_port_is_not_taken_from_its_holder_unless_the_caller_says_so() {
+    isolate();
+    ours::add("pods:a:eth0", &[map_port(80, "10.0.0.2")], None, never).unwrap();
+    let wanted = [masquerade("10.0.0.3/24"), map_port(80, "10.0.0.3")];
+    match ours::add("pods:b:eth0", &wanted, None, never) {
+        Err(ours::AddError::Taken { holder, element, .. }) => {
+            assert_eq!((holder.as_str(), element.as_str()), ("pods:a:eth0", "tcp . 80 : 10.0.0.3 . 80"));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(ours::list().unwrap().len(), 1, "and nothing of it is done");
+    ours::add("pods:b:eth0", &wanted, None, |holder| holder == "pods:a:eth0").unwrap();
+    assert_eq!(ours::missing("pods:b:eth0", &wanted).unwrap(), None);
+}
+
+#[test]
+fn an_older_table_is_brought_up_to_date_and_keeps_its_elements() {
+    isolate();
+    ours::add("pods:a:eth0", &[masquerade("10.0.0.2/24")], None, never).unwrap();
+    let whole = run("nft", &["-s", "list", "ruleset"]);
+    run("nft", &["flush", "chain", "inet", "podplumb", "forward"]);
+    run("nft", &["delete", "set", "inet", "podplumb", "bridged4"]);
+    run("nft", &["flush", "chain", "inet", "podplumb", "postrouting"]);
+    run("nft", &["delete", "set", "inet", "podplumb", "hairpin4"]);
+    ours::add(
+        "pods:b:eth0",
+        &[RuleElement::Hairpin { from: "10.0.0.0/24".parse().unwrap(), pod: "10.0.0.3".parse().unwrap() }],
+        None,
+        never,
+    )
+    .unwrap();
+    let mut socket = Socket::netfilter().unwrap();
+    ours::remove_where(&mut socket, |owner| owner == "pods:b:eth0").unwrap();
+    let sorted = |text: &str| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(sorted(&run("nft", &["-s", "list", "ruleset"])), sorted(&whole));
+}
+
+#[test]
+fn a_long_owners_comment_still_tells_it_from_others() {
+    isolate();
+    let mut socket = Socket::netfilter().unwrap();
+    let owners = ["x", "y"].map(|end| format!("{}:{}:{end}", "n".repeat(150), "c".repeat(150)));
+    ours::add(&owners[0], &[masquerade("10.0.0.2/24")], None, never).unwrap();
+    assert!(!ours::remove(&mut socket, &owners[1], &[masquerade("10.0.0.2/24")]).unwrap());
+    assert!(ours::remove(&mut socket, &owners[0], &[masquerade("10.0.0.2/24")]).unwrap());
+}
+
+#[test]
+fn conditions_have_maps_and_chains_of_their_own() {
+    isolate();
+    let words = ["!", "-d", "192.0.2.0/24"].map(String::from);
+    let conditions = ours::Conditions::parse(&words, &[]).unwrap();
+    let RuleElement::MapPort { protocol, host_ip, host_port, pod, pod_port, .. } = map_port(80, "10.0.0.2")
+    else {
+        unreachable!()
+    };
+    let mapping = RuleElement::MapPort {
+        protocol,
+        host_ip,
+        host_port,
+        pod,
+        pod_port,
+        conditions: Some(conditions.id()),
+    };
+    ours::add("pods:a:eth0", &[mapping], Some(&conditions), never).unwrap();
+    let seen = run("nft", &["list", "ruleset"]);
+    let rule = format!("map @ports4-{}", conditions.id());
+    let line = seen.lines().find(|line| line.contains(&rule)).expect("a rule");
+    assert!(line.contains("ip daddr != 192.0.2.0/24"), "{line}");
+    let mut socket = Socket::netfilter().unwrap();
+    assert_eq!(ours::list().unwrap().len(), 1);
+    assert_eq!(ours::remove_where(&mut socket, |_| true).unwrap(), 1);
+}
+
+#[test]
+fn iptables_reads_the_rules_that_its_dropping_forward_chain_gets() {
+    isolate();
+    let nets = ["10.0.0.0/24", "10.1.0.0/20", "fd00::/64"].map(|net| net.parse().unwrap());
+    ours::foreign::accept_forwarded(&nets, "CNI-ADMIN").unwrap();
+    assert!(ours::table_names().unwrap().is_empty(), "without iptables' chains there is nothing to do");
+    for program in ["iptables-nft", "ip6tables-nft"] {
+        run(program, &["-P", "FORWARD", "DROP"]);
+    }
+    ours::foreign::accept_forwarded(&nets, "CNI-ADMIN").unwrap();
+    ours::foreign::accept_forwarded(&nets, "CNI-ADMIN").unwrap();
+    let v4 = run("iptables-nft", &["-S", "FORWARD"]);
+    assert_eq!(v4.lines().count(), 5, "{v4}");
+    for rule in ["-A FORWARD -s 10.0.0.0/24", "-A FORWARD -d 10.0.0.0/24", "-A FORWARD -s 10.1.0.0/20"] {
+        let line = v4.lines().find(|line| line.starts_with(rule)).unwrap_or_else(|| panic!("{rule} in {v4}"));
+        assert!(line.ends_with("-j ACCEPT"), "{line}");
+    }
+    assert!(run("ip6tables-nft", &["-S", "FORWARD"]).contains("-s fd00::/64"));
+    assert_eq!(ours::foreign::accepted_subnets().unwrap(), nets);
+    run("iptables-nft", &["-N", "CNI-ADMIN"]);
+    ours::foreign::accept_forwarded(&["10.2.0.0/16".parse().unwrap()], "CNI-ADMIN").unwrap();
+    let first = run("iptables-nft", &["-S", "FORWARD"]);
+    let first: Vec<&str> = first.lines().skip(1).take(4).collect();
+    assert!(
+        first[..2].iter().all(|rule| rule.contains("10.2.0.0/16") && rule.ends_with("-j CNI-ADMIN")),
+        "{first:#?}"
+    );
+    assert!(
+        first[2..].iter().all(|rule| rule.contains("10.2.0.0/16") && rule.ends_with("-j ACCEPT")),
+        "{first:#?}"
+    );
+    ours::foreign::refuse_forwarded(&["10.2.0.0/16".parse().unwrap()]).unwrap();
+    ours::foreign::refuse_forwarded(&nets).unwrap();
+    assert_eq!(run("iptables-nft", &["-S", "FORWARD"]).trim(), "-P FORWARD DROP");
 }

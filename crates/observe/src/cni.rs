@@ -10,9 +10,7 @@ use std::time::Duration;
 use cni::cache::Entry;
 use ipam::Store;
 use model::attachment::{RecordSeen, digest};
-use model::{
-    AttachmentKey, AttachmentRecord, CacheEntry, Gap, Lease, NetworkConfig, PodName, Source, Timestamp,
-};
+use model::{AttachmentRecord, CacheEntry, Gap, Lease, NetworkConfig, PodName, Source, Timestamp};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde_json::Value;
 
@@ -162,12 +160,9 @@ impl State {
                 }
             };
             // The file's name is what DEL and GC find it by: a record that says something else is not trusted.
-            let named = path.file_name().and_then(|name| AttachmentKey::from_file_name(name.to_str()?));
-            match serde_json::from_slice::<AttachmentRecord>(&text) {
-                Ok(record) if record.version != AttachmentRecord::VERSION => {
-                    self.gap(Source::Records, &path, format!("version {} is not known", record.version));
-                }
-                Ok(record) if Some(&record.key) != named.as_ref() => {
+            let named = path.file_name().and_then(|name| name.to_str());
+            match AttachmentRecord::parse(&text) {
+                Ok(record) if Some(record.file_name().as_str()) != named => {
                     self.gap(Source::Records, &path, "is about another attachment than its name says");
                 }
                 Ok(mut record) => {
@@ -175,7 +170,7 @@ impl State {
                     record.seen = Some(RecordSeen { path, locked });
                     self.records.push(record);
                 }
-                Err(error) => self.gap(Source::Records, &path, error),
+                Err(why) => self.gap(Source::Records, &path, why),
             }
         }
     }

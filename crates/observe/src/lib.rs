@@ -75,17 +75,8 @@ pub fn observe(sources: &Sources) -> Result<Snapshot, Error> {
     let namespaces = namespaces::observe(processes, pins, &mut gaps)?;
     gaps.extend(disk.gaps);
     gaps.extend(host.gaps);
-    let rules = |what: &str, result: netlink::Result<_>, gaps: &mut Vec<Gap>| {
-        result.unwrap_or_else(|error: netlink::Error| {
-            gaps.push(Gap { source: Source::Rules, object: what.into(), why: error.to_string() });
-            Vec::new()
-        })
-    };
-    let nft_tables = rules("nftables tables", nft::masquerade::tables(), &mut gaps);
-    let masqueraded = nft::masquerade::list().unwrap_or_else(|error| {
-        gaps.push(Gap { source: Source::Rules, object: "masqueraded pods".into(), why: error.to_string() });
-        Vec::new()
-    });
+    let nft_tables = rules("nftables tables", nft::table_names(), &mut gaps);
+    let elements = rules("elements of podplumb's tables", nft::list(), &mut gaps);
     Ok(Snapshot {
         version: Snapshot::VERSION,
         taken_at,
@@ -98,7 +89,7 @@ pub fn observe(sources: &Sources) -> Result<Snapshot, Error> {
         configs: disk.configs,
         records: disk.records,
         stale_files,
-        masqueraded,
+        elements,
         nft_tables,
         routes: host.routes,
         neighbours: host.neighbours,
@@ -112,4 +103,11 @@ pub fn observe(sources: &Sources) -> Result<Snapshot, Error> {
 /// Where runtimes and `ip netns` pin namespaces.
 fn pin_directories() -> Vec<PathBuf> {
     vec!["/run/netns".into(), "/run/docker/netns".into()]
+}
+
+fn rules<T>(what: &str, result: netlink::Result<Vec<T>>, gaps: &mut Vec<Gap>) -> Vec<T> {
+    result.unwrap_or_else(|error| {
+        gaps.push(Gap { source: Source::Rules, object: what.into(), why: error.to_string() });
+        Vec::new()
+    })
 }

@@ -12,10 +12,13 @@ fn own(config: &Config, args: Option<&cni::Args>) -> Result<Ipam> {
     match Ipam::of(config, args)? {
         Ipam::None => Err(Error::new(Code::InvalidConfig, "the configuration has no ipam.type")),
         ipam @ Ipam::HostLocal(_) => Ok(ipam),
-        Ipam::Delegate(kind) => {
-            Err(Error::new(Code::InvalidConfig, format!("ipam.type is {kind:?}, but this is host-local")))
-        }
+        Ipam::Static(_) => Err(another("static")),
+        Ipam::Delegate(kind) => Err(another(&kind)),
     }
+}
+
+fn another(kind: &str) -> Error {
+    Error::new(Code::InvalidConfig, format!("ipam.type is {kind:?}, but this is host-local"))
 }
 
 impl Plugin for HostLocal {

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use ::ipam::{AllocateError, RangeSets, RangeSpec, Store};
 use cni::chain::{self, Request};
 use cni::{Call, Code, Command, Config, Dns, Environment, Error, Ip, Outcome, Result};
-use model::{ContainerId, IfName, NetworkName};
+use model::{AttachmentKey, ContainerId, IfName, NetworkName};
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::static_ipam::Addresses;
 
 /// Who manages the addresses of a network.
 pub(crate) enum Ipam {
@@ -16,6 +18,8 @@ pub(crate) enum Ipam {
     None,
     /// host-local.
     HostLocal(Box<HostLocal>),
+    /// static.
+    Static(Addresses),
     /// A plugin of somebody else.
     Delegate(String),
 }
@@ -73,6 +77,7 @@ impl Ipam {
             (Some(part), "host-local") => {
                 HostLocal::of(config, part, args).map(|own| Ipam::HostLocal(Box::new(own)))
             }
+            (Some(part), "static") => Addresses::of(config, part, args).map(Ipam::Static),
             (Some(_), other) => Ok(Ipam::Delegate(other.to_owned())),
         }
     }
@@ -82,6 +87,7 @@ impl Ipam {
         match self {
             Ipam::None => Ok(None),
             Ipam::HostLocal(own) => own.add(&call.invocation.container, &call.invocation.ifname).map(Some),
+            Ipam::Static(own) => Ok(Some(own.outcome())),
             Ipam::Delegate(kind) => {
                 let answer = delegate(kind, Command::Add, call);
                 let outcome = answer.and_then(|answer| Outcome::from_json(&answer, call.config.version));
@@ -102,7 +108,7 @@ impl Ipam {
     /// Releases what `add` leased. With `known` addresses, host-local looks at these first.
     pub(crate) fn del(&self, call: &Call, known: &[IpAddr]) -> Result<()> {
         match self {
-            Ipam::None => Ok(()),
+            Ipam::None | Ipam::Static(_) => Ok(()),
             Ipam::HostLocal(own) => own.del(&call.invocation.container, &call.invocation.ifname, known),
             Ipam::Delegate(kind) => delegate(kind, Command::Del, call).map(drop),
         }
@@ -112,6 +118,7 @@ impl Ipam {
     pub(crate) fn check(&self, call: &Call) -> Result<()> {
         match self {
             Ipam::None => Ok(()),
+            Ipam::Static(own) => own.check(call.config.previous.as_ref()),
             Ipam::HostLocal(own) => {
                 let previous = call.config.previous.as_ref();
                 let addresses: Vec<IpAddr> = previous
@@ -128,7 +135,7 @@ impl Ipam {
     /// Releases the leases of attachments that are not valid.
     pub(crate) fn gc(&self, config: &Config, environment: &Environment) -> Result<()> {
         match self {
-            Ipam::None => Ok(()),
+            Ipam::None | Ipam::Static(_) => Ok(()),
             Ipam::HostLocal(own) => own.gc(config),
             Ipam::Delegate(kind) => delegate_network(kind, Command::Gc, config, environment),
         }
@@ -137,23 +144,28 @@ impl Ipam {
     /// Whether there is an address left.
     pub(crate) fn status(&self, config: &Config, environment: &Environment) -> Result<()> {
         match self {
-            Ipam::None => Ok(()),
+            Ipam::None | Ipam::Static(_) => Ok(()),
             Ipam::HostLocal(own) => own.status(),
             Ipam::Delegate(kind) => delegate_network(kind, Command::Status, config, environment),
         }
+    }
+
+    /// Whether this process manages the addresses.
+    pub(crate) fn is_own(&self) -> bool {
+        !matches!(self, Ipam::Delegate(_))
     }
 
     /// The directory of the leases, if this process keeps them.
     pub(crate) fn lease_dir(&self) -> Option<PathBuf> {
         match self {
             Ipam::HostLocal(own) => Some(own.data_dir.join(own.network.as_str())),
-            Ipam::None | Ipam::Delegate(_) => None,
+            Ipam::None | Ipam::Static(_) | Ipam::Delegate(_) => None,
         }
     }
 }
 
 fn delegate(kind: &str, command: Command, call: &Call) -> Result<Value> {
-    let args = std::env::var("CNI_ARGS").unwrap_or_default();
+    let args = call.invocation.args.to_string();
     let request = Request {
         command,
         container: call.invocation.container.as_str(),
@@ -308,6 +320,21 @@ impl HostLocal {
             None => Ok(()),
         }
     }
+}
+
+/// Releases the leases that a record names, or, where it does not know them yet, all of the attachment's.
+pub(crate) fn release(data_dir: &Path, key: &AttachmentKey, addresses: Option<&[IpAddr]>) -> Result<()> {
+    let released = match Store::open(data_dir, &key.network) {
+        Ok(store) => match addresses {
+            Some(addresses) => addresses
+                .iter()
+                .try_for_each(|address| store.release(*address, &key.container, &key.ifname).map(drop)),
+            None => store.release_all(&key.container, &key.ifname).map(drop),
+        },
+        Err(error) if error.is_missing() => Ok(()),
+        Err(error) => Err(error),
+    };
+    released.map_err(|error| Error::new(Code::Io, "cannot release an address").details(error))
 }
 
 /// The attachments that GC has to keep. Without the list, GC would remove everything.

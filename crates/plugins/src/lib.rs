@@ -1,21 +1,70 @@
-//! podplumb's CNI plugins, one module each, all of one shape: settings, then the five commands of [`cni::Plugin`].
+//! podplumb's CNI plugins, one module each.
 //!
-//! A plugin that makes something writes an attachment [`record`] before it touches the kernel and removes it last, so that a
-//! crash between any two steps leaves something that names what to undo.
+//! Plugins that make an interface are a `Device` each in the frame of [`interface`], plugins that are chained to them an
+//! `Addition` each in the frame of [`chained`]: settings, and what differs. All write an attachment [`record`] before they touch
+//! the kernel and remove it last, so that a crash between any two steps leaves something that names what to undo, and
+//! [`undo`] is the one way in which DEL, GC and a failed ADD do that.
 
+mod bandwidth;
 mod bridge;
+mod chained;
+mod container;
+pub mod dhcp;
+mod dummy;
+mod firewall;
+mod flannel;
+mod gateway;
+mod host;
+mod host_device;
 mod host_local;
+mod interface;
 pub mod ipam;
+mod ipvlan;
 mod loopback;
+mod lower;
+mod macvlan;
 mod netns;
+mod portmap;
+mod ptp;
 pub mod record;
-mod removal;
+mod rules;
+mod sbr;
+mod static_ipam;
+mod tap;
+mod tuning;
+mod undo;
+mod vlan;
+mod vrf;
+
+use std::marker::PhantomData;
 
 use cni::Plugin;
 
+use chained::Chained;
+use interface::Interfaces;
+
 /// All plugins by their type.
-const PLUGINS: [(&str, &dyn Plugin); 3] =
-    [("bridge", &bridge::Bridge), ("host-local", &host_local::HostLocal), ("loopback", &loopback::Loopback)];
+const PLUGINS: [(&str, &dyn Plugin); 19] = [
+    ("bandwidth", &Chained::<bandwidth::Bandwidth>(PhantomData)),
+    ("bridge", &Interfaces::<bridge::Bridge>(PhantomData)),
+    ("dhcp", &dhcp::Dhcp),
+    ("dummy", &Interfaces::<dummy::Dummy>(PhantomData)),
+    ("firewall", &Chained::<firewall::Firewall>(PhantomData)),
+    ("flannel", &flannel::Flannel),
+    ("host-device", &Interfaces::<host_device::HostDevice>(PhantomData)),
+    ("host-local", &host_local::HostLocal),
+    ("ipvlan", &Interfaces::<ipvlan::Ipvlan>(PhantomData)),
+    ("loopback", &loopback::Loopback),
+    ("macvlan", &Interfaces::<macvlan::Macvlan>(PhantomData)),
+    ("portmap", &Chained::<portmap::Portmap>(PhantomData)),
+    ("ptp", &Interfaces::<ptp::PointToPoint>(PhantomData)),
+    ("sbr", &Chained::<sbr::SourceRouting>(PhantomData)),
+    ("static", &static_ipam::Static),
+    ("tap", &Interfaces::<tap::Tap>(PhantomData)),
+    ("tuning", &Chained::<tuning::Tuning>(PhantomData)),
+    ("vlan", &Interfaces::<vlan::Vlan>(PhantomData)),
+    ("vrf", &Chained::<vrf::Vrf>(PhantomData)),
+];
 
 /// The plugin of this type.
 pub fn select(kind: &str) -> Option<&'static dyn Plugin> {

@@ -31,8 +31,7 @@ fn set(socket: &mut Socket, up: bool) -> netlink::Result<Link> {
 impl Plugin for Loopback {
     fn add(&self, call: &Call) -> Result<Outcome> {
         let netns = netns::open(&call.invocation)?;
-        let entered =
-            netns.enter().map_err(|error| Error::new(Code::InvalidNetns, "cannot enter").details(error))?;
+        let entered = netns::enter(&netns)?;
         let link = Socket::route().and_then(|mut socket| set(&mut socket, true)).map_err(failed)?;
         drop(entered);
         if let Some(previous) = &call.config.previous {
@@ -52,14 +51,13 @@ impl Plugin for Loopback {
 
     fn del(&self, call: &Call) -> Result<()> {
         let Some(netns) = netns::if_there(&call.invocation)? else { return Ok(()) };
-        let Ok(_entered) = netns.enter() else { return Ok(()) };
+        let _entered = netns::enter(&netns)?;
         Socket::route().and_then(|mut socket| set(&mut socket, false)).map(drop).map_err(failed)
     }
 
     fn check(&self, call: &Call) -> Result<()> {
         let netns = netns::open(&call.invocation)?;
-        let _entered =
-            netns.enter().map_err(|error| Error::new(Code::InvalidNetns, "cannot enter").details(error))?;
+        let _entered = netns::enter(&netns)?;
         let link = Socket::route().and_then(|mut socket| lo(&mut socket)).map_err(failed)?;
         if link.up { Ok(()) } else { Err(Error::new(Code::CheckFailed, "lo is down")) }
     }

@@ -3,24 +3,50 @@
 use cni::{Code, Error, Invocation, Result};
 use sys::NetNs;
 
+/// A container's namespace, and the plugin's own to return to.
+#[derive(Debug)]
+pub(crate) struct Container {
+    netns: NetNs,
+    /// The plugin's own.
+    pub(crate) home: NetNs,
+}
+
+impl Container {
+    /// Opens the namespace at `path`.
+    pub(crate) fn open(path: &std::path::Path) -> std::io::Result<Self> {
+        Ok(Self { netns: NetNs::open(path)?, home: NetNs::current()? })
+    }
+
+    fn is_own(&self) -> std::io::Result<bool> {
+        Ok(self.netns.inode()? == self.home.inode()?)
+    }
+}
+
+impl std::ops::Deref for Container {
+    type Target = NetNs;
+
+    fn deref(&self) -> &NetNs {
+        &self.netns
+    }
+}
+
 /// Opens the namespace that ADD or CHECK is about. It must not be the plugin's own: then a mistake of the runtime would
 /// rewire the host.
-pub(crate) fn open(invocation: &Invocation) -> Result<NetNs> {
+pub(crate) fn open(invocation: &Invocation) -> Result<Container> {
     let path = invocation.netns.as_deref().unwrap_or(std::path::Path::new(""));
     let fail = |error: std::io::Error| {
         Error::new(Code::InvalidNetns, format!("cannot open network namespace {}", path.display()))
             .details(error)
     };
-    let netns = NetNs::open(path).map_err(fail)?;
-    let own = NetNs::current().and_then(|own| own.inode()).map_err(fail)?;
-    if netns.inode().map_err(fail)? == own && !invocation.netns_override {
+    let container = Container::open(path).map_err(fail)?;
+    if container.is_own().map_err(fail)? && !invocation.netns_override {
         return Err(Error::new(
             Code::InvalidNetns,
             format!("network namespace {} is the plugin's own", path.display()),
         )
         .details("a runtime that means it sets CNI_NETNS_OVERRIDE=1"));
     }
-    Ok(netns)
+    Ok(container)
 }
 
 fn is_gone(error: &std::io::Error) -> bool {
@@ -30,15 +56,14 @@ fn is_gone(error: &std::io::Error) -> bool {
 }
 
 /// The namespace that DEL is about, if it still exists.
-pub(crate) fn if_there(invocation: &Invocation) -> Result<Option<NetNs>> {
+pub(crate) fn if_there(invocation: &Invocation) -> Result<Option<Container>> {
     match &invocation.netns {
         None => Ok(None),
-        Some(path) => match NetNs::open(path) {
-            Ok(netns) => {
+        Some(path) => match Container::open(path) {
+            Ok(container) => {
                 // /proc/PID/ns/net of a pid that was reused leads to a host process's, our own: then the container's is gone.
-                let own = NetNs::current().and_then(|own| own.inode()).ok();
-                let is_own = own.is_some() && netns.inode().ok() == own;
-                Ok(Some(netns).filter(|_| !is_own || invocation.netns_override))
+                let is_own = container.is_own().unwrap_or(false);
+                Ok(Some(container).filter(|_| !is_own || invocation.netns_override))
             }
             // Gone, or a file that a runtime unmounted but did not remove: then there is nothing in it to delete.
             Err(error) if is_gone(&error) => Ok(None),
@@ -49,4 +74,11 @@ pub(crate) fn if_there(invocation: &Invocation) -> Result<Option<NetNs>> {
             }
         },
     }
+}
+
+/// Moves this thread into the namespace until the guard is dropped.
+pub(crate) fn enter(container: &Container) -> Result<sys::Entered<'_>> {
+    container
+        .enter_from(&container.home)
+        .map_err(|error| Error::new(Code::InvalidNetns, "cannot enter the namespace").details(error))
 }

@@ -1,9 +1,12 @@
 //! Arguments as they are given; each command resolves its own.
 
+mod cni;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub(crate) use cni::*;
 
 /// Maps a node's container network, finds what crashed containers left behind, and reclaims it.
 #[derive(Debug, Parser)]
@@ -31,6 +34,9 @@ pub(crate) enum Command {
     Journal(JournalOptions),
     /// Put back leases and cache entries that reclaim removed
     Undo(UndoOptions),
+    /// Call CNI plugins as a runtime does, and look after their configuration
+    #[command(subcommand)]
+    Cni(CniCommand),
 }
 
 /// Where the node is looked at.

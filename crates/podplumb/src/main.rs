@@ -2,6 +2,7 @@
 
 mod arguments;
 mod commands;
+mod installation;
 mod output;
 
 use std::process::ExitCode;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Command::Reclaim(options) => commands::reclaim::run(&options),
         Command::Journal(options) => commands::journal::run(&options),
         Command::Undo(options) => commands::undo::run(&options),
+        Command::Cni(command) => commands::cni::run(&command),
     };
     match done {
         Ok(found) => found.into(),

@@ -167,19 +167,17 @@ impl Run<'_> {
             Operation::RemoveCache { path, digest: wanted } => {
                 self.with_copy(path, || files::remove(path, |found| digest(found) == *wanted))
             }
-            Operation::RemoveMasquerade { address, lease, container } => {
-                let remove = || match nft::masquerade::remove(&[*address]) {
-                    Ok(()) => Outcome::Done,
+            Operation::RemoveElements { owner, .. } => {
+                let removed = netlink::Socket::netfilter()
+                    .and_then(|mut socket| nft::remove_where(&mut socket, |other| other == owner));
+                match removed {
+                    Ok(0) => Outcome::AlreadyGone,
+                    Ok(_) => Outcome::Done,
                     Err(error) => Outcome::Failed { why: error.to_string() },
-                };
-                match lease {
-                    Some(lease) => leases::while_not_anothers(lease, container, remove),
-                    None => remove(),
                 }
             }
             Operation::RemoveRecord { path, key } => files::remove(path, |content| {
-                serde_json::from_slice::<model::AttachmentRecord>(content)
-                    .is_ok_and(|record| record.key == *key)
+                model::AttachmentRecord::parse(content).is_ok_and(|record| record.key == *key)
             }),
             Operation::RemoveStaleFile { path, inode } => remove_stale(path, *inode),
         }

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use ipam::{Store, StoreError};
-use model::ContainerId;
 
 use crate::files;
 use crate::journal::Outcome;
@@ -73,24 +72,6 @@ pub fn release(path: &Path, content: &str) -> Outcome {
                 Ok(Outcome::Done)
             }
             Some(lease) => Ok(changed(path, &lease.content)),
-        }
-    })
-}
-
-/// Runs `work` under the lock of the lease's directory, if the lease is this container's or nobody's: then nobody else can get the
-/// address meanwhile.
-pub fn while_not_anothers(path: &Path, container: &ContainerId, work: impl FnOnce() -> Outcome) -> Outcome {
-    outcome(path, || {
-        let (store, address) = match open(path) {
-            // The network's directory is gone, and with it everybody's claim.
-            Err(LeaseError::Store(error)) if error.is_missing() => return Ok(work()),
-            opened => opened?,
-        };
-        match store.lease(address)? {
-            Some(lease) if lease.owner().is_none_or(|(owner, _)| owner != *container) => {
-                Ok(changed(path, &lease.content))
-            }
-            _ => Ok(work()),
         }
     })
 }

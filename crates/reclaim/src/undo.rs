@@ -119,7 +119,7 @@ fn reverse(
             impossible(&format!("{} and its other end are gone; only a new ADD makes new ones", link.name))
         }
         Operation::Unpin { .. } => impossible("the namespace ended when its last pin went"),
-        Operation::RemoveMasquerade { .. } => impossible("the next ADD of this address makes it again"),
+        Operation::RemoveElements { .. } => impossible("the next ADD of these addresses makes them again"),
         Operation::RemoveRecord { .. } => {
             impossible("the record described a namespace and a veth that are gone")
         }

@@ -1,6 +1,7 @@
 //! Files that are complete before they have a name.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -24,7 +25,10 @@ impl UnnamedFile {
         let (file, temporary) = match unnamed {
             Ok(file) => (file, None),
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
-                let name = format!(".podplumb-{}", rustix::process::getpid().as_raw_nonzero());
+                // Of this process and this call: threads write at the same time.
+                static COUNT: AtomicU64 = AtomicU64::new(0);
+                let (pid, count) = (rustix::process::getpid().as_raw_nonzero(), COUNT.fetch_add(1, Relaxed));
+                let name = format!(".podplumb-{pid}-{count}");
                 // What a crashed process of this pid left may be the same file as a lease by now: a new one, never that.
                 let _ = rustix::fs::unlinkat(directory, &name, AtFlags::empty());
                 let new = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;

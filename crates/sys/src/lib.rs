@@ -1,17 +1,27 @@
 //! The only unsafe code of podplumb, behind safe functions: network namespaces, socket options that
-//! no safe crate has, a child that is left to wait alone. Also the few facts about the running system that both
+//! no safe crate has, packet sockets, a child that is left to wait alone. Also the few facts about the running system that both
 //! the plugins and the observer need.
 
+mod activation;
 mod child;
 mod file;
+mod iptables;
 mod netns;
+mod packet;
 mod socket;
 mod system;
+mod tap;
 #[cfg(feature = "trace")]
 pub mod trace;
 
+pub use activation::inherited_listener;
 pub use child::fork_detached;
 pub use file::UnnamedFile;
+pub use iptables::legacy_forward_drops;
 pub use netns::{Entered, NetNs, isolate_thread};
+pub use packet::PacketSocket;
 pub use socket::{netlink_socket, netns_cookie};
-pub use system::{boot_id, booted_at, hostname, is_root, kernel_release, random, read_sysctl, write_sysctl};
+pub use system::{
+    boot_id, booted_at, hostname, is_root, kernel_release, random, read_sysctl, since_boot, write_sysctl,
+};
+pub use tap::Tap;

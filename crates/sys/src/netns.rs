@@ -60,7 +60,9 @@ impl NetNs {
 
     /// The namespace of the calling thread.
     pub fn current() -> io::Result<Self> {
-        Self::open("/proc/thread-self/ns/net")
+        // What procfs has there is a network namespace: nothing to check.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        Ok(Self { fd: rustix::fs::open("/proc/thread-self/ns/net", flags, Mode::empty())? })
     }
 
     /// The namespace's nsfs inode.
@@ -88,8 +90,17 @@ impl NetNs {
     ///
     /// Only for threads that are their caller's own: never on an async worker, never while another thread relies on
     /// this one's namespace.
-    pub fn enter(&self) -> io::Result<Entered> {
-        let home = Self::current()?;
+    pub fn enter(&self) -> io::Result<Entered<'static>> {
+        let home = Home::Own(Self::current()?);
+        self.enter_with(home)
+    }
+
+    /// Like [`NetNs::enter`], for callers that have their own namespace open already.
+    pub fn enter_from<'a>(&self, home: &'a NetNs) -> io::Result<Entered<'a>> {
+        self.enter_with(Home::Given(home))
+    }
+
+    fn enter_with<'a>(&self, home: Home<'a>) -> io::Result<Entered<'a>> {
         move_into_link_name_space(self.as_fd(), Some(LinkNameSpaceType::Network))?;
         Ok(Entered { home, _not_send: PhantomData })
     }
@@ -134,15 +145,26 @@ fn unshare(flags: UnshareFlags) -> io::Result<()> {
 
 /// The calling thread is in another namespace; dropping this takes it home.
 #[derive(Debug)]
-pub struct Entered {
-    home: NetNs,
+pub struct Entered<'a> {
+    home: Home<'a>,
     // A namespace belongs to a thread, so the guard may not leave it.
     _not_send: PhantomData<*const ()>,
 }
 
-impl Drop for Entered {
+/// The namespace to return to.
+#[derive(Debug)]
+enum Home<'a> {
+    Own(NetNs),
+    Given(&'a NetNs),
+}
+
+impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        if let Err(error) = move_into_link_name_space(self.home.as_fd(), Some(LinkNameSpaceType::Network)) {
+        let home = match &self.home {
+            Home::Own(home) => home,
+            Home::Given(home) => home,
+        };
+        if let Err(error) = move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::Network)) {
             // Going on would change links of the wrong namespace.
             eprintln!("podplumb: cannot return to the own network namespace: {error}");
             std::process::abort();

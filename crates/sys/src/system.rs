@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use model::{BootId, Timestamp};
 
@@ -23,6 +24,12 @@ pub fn booted_at() -> io::Result<Timestamp> {
     seconds
         .map(|s| Timestamp(s * 1000))
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/stat has no btime"))
+}
+
+/// How long the machine has been up, suspended time included: a clock that nobody sets and that every process shares.
+pub fn since_boot() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::try_from(now).unwrap_or_default()
 }
 
 /// Random bytes.

@@ -14,7 +14,7 @@ pub use journal::{JournalLine, journal};
 pub use leaks::{applied, leaks, plan, undone};
 pub use map::map;
 pub use pods::pods;
-pub use text::{Paint, coverage};
+pub use text::{Paint, columns, coverage, printable};
 pub use who::who;
 
 /// The width that all texts keep, where names allow it.

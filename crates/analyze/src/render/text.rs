@@ -66,7 +66,7 @@ pub(super) fn shorten(text: &str) -> String {
 }
 
 /// Names on disk and command lines are other people's: control characters in them must not reach a terminal.
-pub(super) fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
@@ -93,7 +93,7 @@ pub(super) fn hang(out: &mut String, head: &str, indent: usize, text: &str) {
 }
 
 /// Columns as wide as their widest cell, two spaces apart; the last one is not padded.
-pub(super) fn columns(out: &mut String, indent: usize, rows: &[Vec<String>]) {
+pub fn columns(out: &mut String, indent: usize, rows: &[Vec<String>]) {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..count).map(|at| width(at).unwrap_or(0)).collect();

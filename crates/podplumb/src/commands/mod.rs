@@ -1,5 +1,6 @@
 //! One module a command, each with a `run`.
 
+pub(crate) mod cni;
 pub(crate) mod journal;
 pub(crate) mod leaks;
 pub(crate) mod map;

@@ -1,4 +1,4 @@
-//! The container's side: its interface up, with addresses and routes.
+//! An interface in a container: up, with addresses and routes.
 
 use std::time::{Duration, Instant};
 
@@ -8,24 +8,37 @@ use netlink::link::{self, Change};
 use netlink::route::{self, NewRoute};
 use netlink::{Request, Socket, addr};
 
-use super::host::kernel;
-use super::settings::Settings;
+use crate::host::kernel;
 
 /// Duplicate address detection takes a second or two (RFC 4862); the reference plugin waits ten.
 const DAD_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How an interface in a container is set up.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Setup {
+    /// It stays down, without addresses and routes.
+    pub(crate) down: bool,
+    /// Duplicate address detection is waited for.
+    pub(crate) detect_duplicates: bool,
+    /// Everything goes by the gateway, even what is for the interface's own subnet.
+    pub(crate) by_gateway: bool,
+}
+
 /// Sets the interface up. The calling thread is in the container's namespace.
-pub(super) fn configure(ifname: &IfName, settings: &Settings, outcome: &Outcome) -> Result<Link> {
+pub(crate) fn configure(ifname: &IfName, setup: Setup, outcome: &Outcome) -> Result<Link> {
     let mut socket = Socket::route().map_err(kernel)?;
     let link = link::by_name(&mut socket, ifname.as_str()).map_err(kernel)?;
-    if settings.container_interface_down {
+    if setup.down {
         return Ok(link);
     }
-    // Neighbours learn the address when it is added; without, a reused address keeps its predecessor's MAC in their tables.
-    set(&format!("net/ipv4/conf/{ifname}/arp_notify"), "1")?;
+    if !outcome.ips.is_empty() {
+        // Neighbours learn the address when it is added; without, a reused address keeps its predecessor's MAC in their tables.
+        set(&format!("net/ipv4/conf/{ifname}/arp_notify"), "1")?;
+    }
     if outcome.ips.iter().any(|ip| ip.address.addr().is_ipv6()) {
         set(&format!("net/ipv6/conf/{ifname}/disable_ipv6"), "0")?;
-        if !settings.detect_duplicates {
+        set(&format!("net/ipv6/conf/{ifname}/ndisc_notify"), "1")?;
+        if !setup.detect_duplicates {
             // The link-local address, which the kernel adds itself.
             set(&format!("net/ipv6/conf/{ifname}/accept_dad"), "0")?;
         }
@@ -33,8 +46,13 @@ pub(super) fn configure(ifname: &IfName, settings: &Settings, outcome: &Outcome)
     let mut requests = vec![link::change(link.index, &Change { up: Some(true), ..Change::default() })];
     let mut names = vec![format!("{ifname}")];
     for ip in &outcome.ips {
-        requests.push(addr::add(link.index, ip.address, settings.detect_duplicates));
+        let flags = addr::Flags { detect_duplicates: setup.detect_duplicates, no_route: setup.by_gateway };
+        requests.push(addr::add(link.index, ip.address, flags));
         names.push(format!("{} to {ifname}", ip.address));
+        for route in by_gateway(ip, &link).into_iter().flatten().filter(|_| setup.by_gateway) {
+            names.push(format!("to {}", route.destination));
+            requests.push(route::add(&route));
+        }
     }
     for route in &outcome.routes {
         requests.push(request(route, outcome, &link));
@@ -46,10 +64,18 @@ pub(super) fn configure(ifname: &IfName, settings: &Settings, outcome: &Outcome)
     {
         return Err(kernel(error.on(name)));
     }
-    if settings.detect_duplicates {
+    if setup.detect_duplicates {
         wait_for_detection(ifname)?;
     }
     Ok(link)
+}
+
+/// The gateway on the link, and the address's subnet by the gateway.
+fn by_gateway(ip: &cni::Ip, link: &Link) -> Option<[NewRoute; 2]> {
+    let (gateway, source) = (ip.gateway?, Some(ip.address.addr()));
+    let neighbour = NewRoute { source, ..NewRoute::new(gateway.into(), None, link.index) };
+    let subnet = NewRoute { source, ..NewRoute::new(ip.address.trunc(), Some(gateway), link.index) };
+    Some([neighbour, subnet])
 }
 
 /// A result's route, with the address's gateway where it has none of its own.
@@ -60,14 +86,12 @@ fn request(route: &cni::Route, outcome: &Outcome, link: &Link) -> Request {
     // Scope 253 and above means "on the link": such a route has no gateway.
     let gateway = gateway.filter(|_| route.gw.is_some() || route.scope.is_none_or(|scope| scope < 253));
     route::add(&NewRoute {
-        destination: route.dst,
-        gateway,
-        device: link.index,
         mtu_bytes: route.mtu,
         advmss_bytes: route.advmss,
         priority: route.priority,
         table: route.table,
         scope: route.scope,
+        ..NewRoute::new(route.dst, gateway, link.index)
     })
 }
 
@@ -108,12 +132,15 @@ fn wait_for_detection(ifname: &IfName) -> Result<()> {
 }
 
 /// Compares the interface with a result. The calling thread is in the container's namespace.
-pub(super) fn check(ifname: &IfName, settings: &Settings, previous: &Outcome) -> Result<()> {
+pub(crate) fn check(ifname: &IfName, setup: Setup, kind: Option<&str>, previous: &Outcome) -> Result<()> {
     let failed = |text: String| Error::new(Code::CheckFailed, text);
     let mut socket = Socket::route().map_err(kernel)?;
     let link = link::by_name(&mut socket, ifname.as_str())
         .map_err(|error| failed(format!("the container has no interface {ifname}")).details(error))?;
-    if !link.up && !settings.container_interface_down {
+    if let Some(kind) = kind.filter(|kind| *kind != link.kind) {
+        return Err(failed(format!("{ifname} is of kind {:?}, not {kind:?}", link.kind)));
+    }
+    if !link.up && !setup.down {
         return Err(failed(format!("{ifname} is down")));
     }
     let expected = previous
@@ -123,8 +150,12 @@ pub(super) fn check(ifname: &IfName, settings: &Settings, previous: &Outcome) ->
     if let Some(mac) = expected.and_then(|interface| interface.mac).filter(|mac| Some(*mac) != link.mac) {
         return Err(failed(format!("{ifname} does not have the MAC {mac}")));
     }
+    let own = previous.ips.iter().filter(|ip| {
+        let interface = ip.interface.and_then(|at| previous.interfaces.get(at));
+        interface.is_none_or(|interface| interface.name == ifname.as_str())
+    });
     let addresses = addr::list(&mut socket, None).map_err(kernel)?;
-    if let Some(ip) = previous.ips.iter().find(|ip| !addresses.contains(&(link.index, ip.address))) {
+    if let Some(ip) = own.into_iter().find(|ip| !addresses.contains(&(link.index, ip.address))) {
         return Err(failed(format!("{ifname} does not have the address {}", ip.address)));
     }
     let routes = route::list(&mut socket).map_err(kernel)?;

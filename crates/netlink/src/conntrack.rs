@@ -1,0 +1,61 @@
+//! Connection tracking entries.
+
+use crate::error::Result;
+use crate::message::{Attributes, Request};
+use crate::socket::Socket;
+
+const SUBSYSTEM: u16 = 1 << 8;
+const GET: u16 = SUBSYSTEM | 1;
+const DELETE: u16 = SUBSYSTEM | 2;
+const NFGENMSG: usize = 4;
+const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_ID: u16 = 12;
+const CTA_FILTER: u16 = 25;
+const CTA_FILTER_ORIG_FLAGS: u16 = 1;
+const CTA_TUPLE_PROTO: u16 = 2;
+const CTA_PROTO_NUM: u16 = 1;
+const CTA_PROTO_DST_PORT: u16 = 3;
+/// Look at the protocol's number and at the destination port (net/netfilter/nf_conntrack_netlink.c).
+const FILTER_FLAGS: u32 = 1 << 3 | 1 << 5;
+const UDP: u8 = 17;
+
+/// Forgets UDP flows that were sent to one of these ports; says how many. Otherwise they would go on to wherever the first packet
+/// went, for as long as packets come.
+pub fn forget_udp(socket: &mut Socket, v6: bool, ports: &[u16]) -> Result<usize> {
+    let family = if v6 { 10 } else { 2 };
+    let mut forgotten = 0;
+    for port in ports {
+        let proto = |r: Request| {
+            r.nest(CTA_TUPLE_PROTO, |r| {
+                r.attr(CTA_PROTO_NUM, &[UDP]).attr(CTA_PROTO_DST_PORT, &port.to_be_bytes())
+            })
+        };
+        let header = [family, 0, 0, 0];
+        // Kernels before 5.8 ignore the filter, so each answer is looked at.
+        let request = Request::new("list connections", GET, 0, &header)
+            .nest(CTA_TUPLE_ORIG, proto)
+            .nest(CTA_FILTER, |r| {
+                r.attr_u32(CTA_FILTER_ORIG_FLAGS, FILTER_FLAGS).attr_u32(CTA_FILTER_ORIG_FLAGS + 1, 0)
+            });
+        let flows = socket.dump(&request, |payload| {
+            let attributes = Attributes::after(payload, NFGENMSG);
+            let tuple = attributes.find(CTA_TUPLE_ORIG)?;
+            let proto = tuple.nested().find(CTA_TUPLE_PROTO)?.nested();
+            let is_meant = proto.find(CTA_PROTO_NUM)?.u8() == Some(UDP)
+                && proto.find(CTA_PROTO_DST_PORT)?.value == port.to_be_bytes();
+            is_meant.then(|| (tuple.value.to_vec(), attributes.find(CTA_ID).map(|id| id.value.to_vec())))
+        })?;
+        for (tuple, id) in flows {
+            let mut request =
+                Request::new("forget connection", DELETE, 0, &header).nest(CTA_TUPLE_ORIG, |r| r.raw(&tuple));
+            if let Some(id) = id {
+                request = request.attr(CTA_ID, &id);
+            }
+            match socket.ack(request) {
+                Err(error) if !error.is_gone() => return Err(error),
+                _ => forgotten += 1,
+            }
+        }
+    }
+    Ok(forgotten)
+}
