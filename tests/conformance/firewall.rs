@@ -1,6 +1,6 @@
 //! firewall: who may reach a pod.
 
-use podplumb_tests::run;
+use podplumb_tests::{output, run};
 use serde_json::{Value, json};
 
 use crate::case::Case;
@@ -85,12 +85,14 @@ fn del_takes_it_away(node: &Node) {
 
 fn administrator_decides(node: &Node, chain: &str, firewall: Value) {
     node.outside_with_routes();
-    let result = network(node, 0, firewall).add("a");
+    drop_forwarding();
+    // A chain of the administrator's, from before there were pods.
+    run("iptables", &["-N", chain]);
+    run("iptables", &["-A", chain, "-p", "udp", "-d", OUTSIDE, "-j", "DROP"]);
+    network(node, 0, firewall).add("a");
     let _outside = Listener::start("outside", 80);
     assert_reaches("a", Tcp, OUTSIDE, 80, "outside");
-    let address = addresses(&result)[0].clone();
-    run("iptables", &["-A", chain, "-s", &address, "-j", "DROP"]);
-    assert_silence("a", Tcp, OUTSIDE, 80);
+    assert_silence("a", Udp, OUTSIDE, 80);
 }
 
 fn administrator(node: &Node) {
@@ -171,6 +173,10 @@ fn check_finds_missing_rules(node: &Node) {
     let network = network(node, 0, json!({}));
     let result = network.add("a");
     assert!(network.is_fine("a", &result));
-    run("nft", &["flush", "ruleset"]);
+    // The policy stays: nobody lets pods through any more.
+    for chain in ["FORWARD", "CNI-FORWARD"] {
+        let _ = output("iptables", &["-F", chain]);
+        let _ = output("ip6tables", &["-F", chain]);
+    }
     assert!(!network.is_fine("a", &result));
 }

@@ -1,7 +1,7 @@
 //! What the specification asks of every plugin.
 
 use podplumb_tests::run;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::case::Case;
 use crate::node::{Network, Node, addresses, inside, make_namespace};
@@ -193,10 +193,10 @@ fn a_second_add_changes_nothing(node: &Node, setup: &Setup) {
     let network = setup.network(node);
     let result = network.add("a");
     let before = node.traces();
-    let before_inside = inside("a", "ip -o addr");
+    let before_inside = inside("a", "ip -o addr show scope global");
     assert!(!network.call(0, "ADD", "a", &Value::Null).ok);
     node.assert_nothing_since(&before, "a second ADD");
-    assert_eq!(inside("a", "ip -o addr"), before_inside);
+    assert_eq!(inside("a", "ip -o addr show scope global"), before_inside);
     assert!(network.is_fine("a", &result), "CHECK of the first");
 }
 
@@ -255,12 +255,21 @@ fn del_without_interface_leaves_nothing(node: &Node, setup: &Setup) {
 fn a_del_leaves_the_other_pod_alone(node: &Node, setup: &Setup) {
     setup.prepare(node);
     let network = setup.network(node);
-    let (kept, gone) = (network.add("kept"), network.add("gone"));
+    let kept = network.add("kept");
+    let mut other = setup.network(node);
+    for plugin in &mut other.plugins {
+        let mappings = plugin.config["runtimeConfig"]["portMappings"].as_array_mut();
+        for mapping in mappings.into_iter().flatten() {
+            // A port of the node leads to one pod.
+            mapping["hostPort"] = (mapping["hostPort"].as_u64().expect("a port") + 1).into();
+        }
+    }
+    let gone = other.add("gone");
     if setup.has_addresses {
         assert!(addresses(&kept).iter().all(|address| !addresses(&gone).contains(address)));
     }
-    network.del("gone", &gone);
-    network.del("gone", &json!(null));
+    other.del("gone", &gone);
+    other.del("gone", &Value::Null);
     for at in 0..network.plugins.len() {
         let answer = network.call(at, "CHECK", "kept", &kept);
         assert!(answer.ok, "{:#}", answer.json);

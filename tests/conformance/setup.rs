@@ -84,7 +84,7 @@ pub(crate) fn bandwidth() -> Value {
 }
 
 /// Every kind of network.
-pub(crate) fn all() -> [Setup; 15] {
+pub(crate) fn all() -> [Setup; 16] {
     let nothing: fn(&Node) = |_| {};
     let outside: fn(&Node) = Node::outside;
     let setup = |name, plugins, needs, prepare, configs| Setup {
@@ -122,6 +122,9 @@ pub(crate) fn all() -> [Setup; 15] {
         setup("host-device", &["host-device", "host-local"], &[], device, || {
             vec![json!({ "type": "host-device", "device": "nic", "ipam": pool_outside() })]
         }),
+        setup("flannel", &["flannel", "bridge", "host-local"], &[], flannel_environment, || {
+            vec![json!({ "type": "flannel", "delegate": { "isDefaultGateway": true } })]
+        }),
         setup("bridge, portmap", &["bridge", "host-local", "portmap"], &[], nothing, || {
             vec![plain_bridge(pool_4()), portmap()]
         }),
@@ -133,7 +136,7 @@ pub(crate) fn all() -> [Setup; 15] {
         }),
         setup("bridge, tuning", &["bridge", "host-local", "tuning"], &[], nothing, || {
             vec![
-                bridge(),
+                plain_bridge(pool()),
                 json!({ "type": "tuning", "mtu": 1400, "sysctl": { "net.core.somaxconn": "500" } }),
             ]
         }),
@@ -144,6 +147,14 @@ pub(crate) fn all() -> [Setup; 15] {
             vec![plain_bridge(pool()), json!({ "type": "vrf", "vrfname": "blue" })]
         }),
     ]
+}
+
+/// What flanneld writes for this node.
+pub(crate) fn flannel_environment(_: &Node) {
+    std::fs::create_dir_all("/run/flannel").expect("a directory");
+    let text = "FLANNEL_NETWORK=10.66.0.0/16\nFLANNEL_SUBNET=10.66.5.1/24\nFLANNEL_IPV6_NETWORK=fd66::/48\n\
+        FLANNEL_IPV6_SUBNET=fd66:0:0:5::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
+    std::fs::write("/run/flannel/subnet.env", text).expect("a file");
 }
 
 /// A device of the node that a pod may have: one end of a veth. It goes with the pod, so it may have to be made again.

@@ -1,13 +1,21 @@
 //! Calling a CNI plugin as a runtime does.
 
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
 
 use serde_json::{Value, json};
 
 use crate::process::run;
 use crate::world::{Plugins, World};
+
+/// A call that takes longer hangs; with what it started it is ended. The reference's dhcp tries for about a minute.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A plugin of a set, with a configuration.
 #[derive(Debug, Clone)]
@@ -75,11 +83,21 @@ impl Plugin {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            .process_group(0)
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", self.program.display()));
         // A plugin that refuses its environment need not read.
         let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input));
+        let group = Pid::from_child(&child);
+        let (ended, wait_for_end) = mpsc::channel::<()>();
+        let watch = std::thread::spawn(move || {
+            if wait_for_end.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let _ = rustix::process::kill_process_group(group, Signal::KILL);
+            }
+        });
         let output = child.wait_with_output().expect("it ends");
+        drop(ended);
+        watch.join().expect("it watches");
         assert!(output.status.code().is_some(), "{} ended by a signal", self.program.display());
         Answer {
             ok: output.status.success(),
