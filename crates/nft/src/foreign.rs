@@ -192,6 +192,15 @@ pub fn admit_forwarded(admin: &str) -> Result<()> {
     if messages.is_empty() { Ok(()) } else { wire::commit(&mut socket, messages) }
 }
 
+/// Whether iptables' chain FORWARD, where it drops by policy, has the rule that lets packets of admitted pods pass.
+pub fn is_admitting(v6: bool) -> Result<bool> {
+    let mut socket = Socket::netfilter()?;
+    if accepts(&mut socket, v6, FILTER, FORWARD)? != Some(false) {
+        return Ok(true);
+    }
+    Ok(rules(&mut socket, v6, FILTER, FORWARD)?.iter().any(|rule| rule.comment == ADMISSION))
+}
+
 fn forward_rule(v6: bool, flags: u16) -> Request {
     message("create nftables rule", Kind::NewRule, family(v6), flags)
         .attr_str(RULE_TABLE, FILTER)

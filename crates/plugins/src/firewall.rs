@@ -116,6 +116,17 @@ impl Addition for Firewall {
         rules::remove_reference(&record::key(call), &addresses)
     }
 
+    fn check(&self, work: &Work<'_>) -> Result<()> {
+        for v6 in [false, true] {
+            let concerns = work.addresses().any(|net| net.addr().is_ipv6() == v6);
+            if concerns && !nft::foreign::is_admitting(v6).map_err(kernel)? {
+                return Err(Error::new(Code::CheckFailed, "iptables drops what pods send")
+                    .details("its chain FORWARD drops by policy, and lost the rule that admits them"));
+            }
+        }
+        Ok(())
+    }
+
     fn status(&self) -> Result<()> {
         nftables_work()
     }
