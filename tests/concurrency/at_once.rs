@@ -53,7 +53,7 @@ fn two_hundred_adds_and_dels_at_once_succeed() {
         return;
     }
     let world = World::enter();
-    let network = Network::plain(&world);
+    let network = Network::plain(&world, MANY);
     come_and_go(|_| &network, 2, &mut Usual::after([&network]));
 }
 
@@ -63,7 +63,7 @@ fn two_hundred_adds_and_dels_of_a_chain_at_once_succeed() {
         return;
     }
     let world = World::enter();
-    let network = Network::chain(&world);
+    let network = Network::chain(&world, MANY);
     come_and_go(|_| &network, 2, &mut Usual::after([&network]));
 }
 
@@ -73,6 +73,6 @@ fn the_reference_plugins_at_work_in_the_same_directory_disturb_nobody() {
         return;
     }
     let world = World::enter();
-    let networks = Network::shared(&world).map(|(network, _)| network);
+    let networks = Network::shared(&world, MANY).map(|(network, _)| network);
     come_and_go(|attachment| &networks[attachment.0 % 3], 1, &mut Usual::after(&networks));
 }

@@ -39,20 +39,25 @@ fn bridge(ipam: &str, masquerade: bool, sets: &Value) -> Value {
     })
 }
 
-fn dual_stack() -> Value {
-    json!([[{ "subnet": "10.66.0.0/24" }], [{ "subnet": "fd66::/112" }]])
+/// Sets of as many addresses, after the gateway's.
+fn ipv4(addresses: usize) -> Value {
+    json!([{ "subnet": "10.66.0.0/24", "rangeEnd": format!("10.66.0.{}", addresses + 1) }])
+}
+
+fn ipv6(addresses: usize) -> Value {
+    json!([{ "subnet": "fd66::/112", "rangeEnd": format!("fd66::{:x}", addresses + 1) }])
 }
 
 impl Network {
     /// Our bridge with our host-local, masqueraded, dual stack.
-    pub(crate) fn plain(world: &World) -> Self {
-        let plugins = vec![bridge("host-local", true, &dual_stack())];
+    pub(crate) fn plain(world: &World, addresses: usize) -> Self {
+        let plugins = vec![bridge("host-local", true, &json!([ipv4(addresses), ipv6(addresses)]))];
         Self { plugins, directory: world.shipped_dir(), version: "1.1.0" }
     }
 
     /// The same with all that is usually chained to it.
-    pub(crate) fn chain(world: &World) -> Self {
-        let mut network = Self::plain(world);
+    pub(crate) fn chain(world: &World, addresses: usize) -> Self {
+        let mut network = Self::plain(world, addresses);
         network.plugins.extend([
             json!({ "type": "portmap", "capabilities": { "portMappings": true } }),
             json!({ "type": "firewall" }),
@@ -63,8 +68,8 @@ impl Network {
 
     /// One network by three sets of plugins that share leases and bridge: ours, our bridge with the reference host-local, the reference
     /// bridge with its own; and whether a plugin of ours can be killed without one of somebody else's going on alone.
-    pub(crate) fn shared(world: &World) -> [(Self, bool); 3] {
-        let sets = json!([[{ "subnet": "10.66.0.0/24" }]]);
+    pub(crate) fn shared(world: &World, addresses: usize) -> [(Self, bool); 3] {
+        let sets = json!([ipv4(addresses)]);
         let directory = world.shipped_dir();
         let theirs = directory.join("their-local");
         std::os::unix::fs::symlink(format!("{REFERENCE}/host-local"), theirs).expect("a link");
