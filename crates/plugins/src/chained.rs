@@ -7,8 +7,9 @@ use model::{AttachmentKey, AttachmentRecord};
 use nft::Conditions;
 use sys::NetNs;
 
+use crate::interface::requested_mac;
 use crate::undo::undo;
-use crate::{ipam, netns, record, rules};
+use crate::{Own, ipam, netns, record, rules};
 
 /// What a chained plugin adds to an attachment.
 pub(crate) trait Addition: Sized {
@@ -101,8 +102,7 @@ pub(crate) struct Chained<A>(pub(crate) std::marker::PhantomData<fn() -> A>);
 
 impl<A: Addition> Plugin for Chained<A> {
     fn add(&self, call: &Call) -> Result<Outcome> {
-        call.invocation.args.refuse_unknown(&["IP", "MAC", "GATEWAY"])?;
-        let addition = A::of(&call.config)?;
+        let addition = read::<A>(call)?;
         let mut work = Work::new(call, A::TYPE)?;
         if addition.is_empty() {
             return Ok(work.outcome);
@@ -169,6 +169,19 @@ impl<A: Addition> Plugin for Chained<A> {
     fn status(&self, config: &Config, _: &Environment) -> Result<()> {
         A::of(config)?.status()
     }
+}
+
+impl<A: Addition> Own for Chained<A> {
+    fn read(&self, call: &Call) -> Result<()> {
+        read::<A>(call)?;
+        requested_mac(call, None).map(drop)
+    }
+}
+
+/// The addition that a call asks for.
+fn read<A: Addition>(call: &Call) -> Result<A> {
+    call.invocation.args.refuse_unknown(&["IP", "MAC", "GATEWAY"])?;
+    A::of(&call.config)
 }
 
 /// GC of one attachment: what DEL does, from the record alone.

@@ -16,6 +16,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sys::UnnamedFile;
 
+use crate::Own;
+
 /// Where flanneld says what the node's subnet is.
 const SUBNET_FILE: &str = "/run/flannel/subnet.env";
 /// Where the configuration that an ADD made is kept for its DEL, by container id.
@@ -177,6 +179,13 @@ fn call(command: Command, config: Value, call: &Call) -> Result<Option<Outcome>>
     match command {
         Command::Add => Outcome::from_json(&answer, call.config.version).map(Some),
         _ => Ok(None),
+    }
+}
+
+impl Own for Flannel {
+    fn read(&self, call: &Call) -> Result<()> {
+        // What flanneld says is not the call's.
+        Written::of(&call.config)?.delegate(&call.config, &Subnet::default()).map(drop)
     }
 }
 

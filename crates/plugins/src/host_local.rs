@@ -2,6 +2,7 @@
 
 use cni::{Call, Code, Config, Environment, Error, Outcome, Plugin, Result};
 
+use crate::Own;
 use crate::ipam::Ipam;
 
 /// The plugin.
@@ -21,10 +22,20 @@ fn another(kind: &str) -> Error {
     Error::new(Code::InvalidConfig, format!("ipam.type is {kind:?}, but this is host-local"))
 }
 
+fn read(call: &Call) -> Result<Ipam> {
+    call.invocation.args.refuse_unknown(&["IP", "MAC", "GATEWAY"])?;
+    own(&call.config, Some(&call.invocation.args))
+}
+
+impl Own for HostLocal {
+    fn read(&self, call: &Call) -> Result<()> {
+        read(call).map(drop)
+    }
+}
+
 impl Plugin for HostLocal {
     fn add(&self, call: &Call) -> Result<Outcome> {
-        call.invocation.args.refuse_unknown(&["IP", "MAC", "GATEWAY"])?;
-        let outcome = own(&call.config, Some(&call.invocation.args))?.add(call)?;
+        let outcome = read(call)?.add(call)?;
         Ok(outcome.unwrap_or_default())
     }
 
