@@ -237,23 +237,23 @@ impl AsFd for Socket {
     }
 }
 
-struct Message<'a> {
-    kind: u16,
+pub(crate) struct Message<'a> {
+    pub(crate) kind: u16,
     flags: u16,
     sequence: u32,
-    payload: &'a [u8],
+    pub(crate) payload: &'a [u8],
 }
 
 impl Message<'_> {
     /// Of an `NLMSG_ERROR`: the error, or `None` when it is an acknowledgement.
-    fn error(&self, what: &'static str) -> Option<Error> {
+    pub(crate) fn error(&self, what: &'static str) -> Option<Error> {
         let code = i32::from_ne_bytes(self.payload.get(..4)?.try_into().ok()?);
         (code != 0)
             .then(|| Error::new(what, Errno::from_raw_os_error(-code)).with_detail(self.extended(4 + HEADER)))
     }
 
     /// Of an `NLMSG_DONE`: the error that ended the dump.
-    fn done_error(&self, what: &'static str) -> Option<Error> {
+    pub(crate) fn done_error(&self, what: &'static str) -> Option<Error> {
         let code = i32::from_ne_bytes(self.payload.get(..4)?.try_into().ok()?);
         (code < 0).then(|| Error::new(what, Errno::from_raw_os_error(-code)).with_detail(self.extended(4)))
     }
@@ -272,7 +272,7 @@ impl Message<'_> {
     }
 }
 
-struct Messages<'a>(&'a [u8]);
+pub(crate) struct Messages<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Iterator for Messages<'a> {
     type Item = Message<'a>;

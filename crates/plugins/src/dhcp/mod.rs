@@ -4,6 +4,8 @@ mod arguments;
 mod daemon;
 mod exchange;
 mod frame;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod keeper;
 mod lease;
 mod message;
