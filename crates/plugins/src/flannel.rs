@@ -89,8 +89,8 @@ impl Subnet {
             Error::new(Code::TryAgain, format!("{} does not say the node's subnet", path.display()))
                 .details(format!("{why}; flanneld writes it when it has a lease"))
         };
-        let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
-        Self::parse(&text).map_err(fail)
+        let text = cni::read(path).map_err(|error| fail(error.to_string()))?;
+        Self::parse(&String::from_utf8_lossy(&text)).map_err(fail)
     }
 }
 
@@ -367,5 +367,6 @@ mod tests {
             assert_eq!(Subnet::parse(&cut.join("\n")).unwrap_err(), format!("{key} is missing"));
         }
         assert!(Subnet::parse("FLANNEL_SUBNET=x").is_err());
+        assert!(Subnet::read(Path::new("/dev/zero")).unwrap_err().details.contains("not a file"));
     }
 }
