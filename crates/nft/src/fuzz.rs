@@ -30,7 +30,11 @@ pub fn ruleset(conditions: &Conditions) -> String {
     let table: Table = ruleset::conditional(conditions);
     for message in table.messages() {
         let bytes = message.as_bytes();
-        assert!(bytes.len() <= usize::from(u16::MAX), "a rule of {} bytes does not fit a message", bytes.len());
+        assert!(
+            bytes.len() <= usize::from(u16::MAX),
+            "a rule of {} bytes does not fit a message",
+            bytes.len()
+        );
     }
     table.text()
 }
