@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::net::IpAddr;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -126,7 +127,8 @@ fn put(dir: &Path, name: &str, content: &str) {
         Some(b'@') if content.starts_with('/') || content.matches("..").count() > 2 => Ok(()),
         Some(b'@') => symlink(content, path),
         Some(b'|') => std::os::unix::net::UnixListener::bind(path).map(drop),
-        _ => fs::write(path, content),
+        // Not through a symlink of an earlier part.
+        _ => fs::File::create_new(path).and_then(|mut file| file.write_all(content.as_bytes())),
     };
 }
 
