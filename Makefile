@@ -9,7 +9,7 @@ PLUGINS := bandwidth bridge dhcp dummy firewall flannel host-device host-local i
 	tap tuning vlan vrf
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test bench build plugin
+.PHONY: demo test bench fuzz build plugin
 
 demo: build
 	@xtask/install demo
@@ -19,6 +19,12 @@ demo: build
 test: plugin
 	@xtask/install test
 	cargo test --workspace
+
+# Each fuzz target for a minute, from its corpus.
+FUZZ_SECONDS := 60
+fuzz:
+	@xtask/install fuzz
+	fuzz/run $(FUZZ_SECONDS)
 
 bench: build
 	@xtask/install test

@@ -55,8 +55,10 @@ fn complain(name: &str, text: &str) -> Vec<String> {
 
 fn rust_files(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    let mut open: Vec<PathBuf> =
-        ["crates", "xtask", "tests", "benches", "examples"].iter().map(|dir| root.join(dir)).collect();
+    let mut open: Vec<PathBuf> = ["crates", "xtask", "tests", "benches", "examples", "fuzz"]
+        .iter()
+        .map(|dir| root.join(dir))
+        .collect();
     while let Some(dir) = open.pop() {
         if !dir.is_dir() {
             continue;
@@ -64,7 +66,8 @@ fn rust_files(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
         for entry in std::fs::read_dir(&dir).with_context(|| dir.display().to_string())? {
             let path = entry?.path();
             if path.is_dir() {
-                open.push(path);
+                // The fuzz targets have a workspace, and so a target folder, of their own.
+                open.extend(Some(path).filter(|path| !path.ends_with("fuzz/target")));
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 files.push(path);
             }

@@ -88,6 +88,10 @@ impl Args {
                 return Err(Error::new(Code::InvalidEnvironment, format!("CNI_ARGS has no '=' in {pair:?}"))
                     .details("write K=V;K=V"));
             };
+            if key.is_empty() {
+                return Err(Error::new(Code::InvalidEnvironment, format!("CNI_ARGS has no key in {pair:?}"))
+                    .details("write K=V;K=V"));
+            }
             pairs.push((key.to_owned(), value.to_owned()));
         }
         Ok(Self(pairs))
@@ -276,5 +280,7 @@ mod tests {
         for (key, value) in [("a;b", ""), ("a", "b;c=d"), ("", "x"), ("a=b", "")] {
             assert!(Args::from_pairs(vec![(key.into(), value.into())]).is_err(), "{key} {value}");
         }
+        // What ADD takes and the cache keeps, DEL has to take from there.
+        assert!(Args::parse("=x").is_err() && Args::parse("IgnoreUnknown=1;=").is_err());
     }
 }

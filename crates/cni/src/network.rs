@@ -134,6 +134,7 @@ fn check_plugin(plugin: &Value) -> Result<()> {
         None | Some(Value::Null) => {}
         Some(Value::Object(capabilities)) => {
             if let Some((name, _)) = capabilities.iter().find(|(_, on)| !on.is_boolean()) {
+                let name = name.escape_debug();
                 return Err(invalid(format!("capabilities.{name} is neither true nor false")));
             }
         }
@@ -350,6 +351,7 @@ mod tests {
             ("/cniVersion", json!(1.0), "cniVersion is not a string"),
             ("/cniVersion", json!("9.9.9"), "not supported"),
             ("/plugins", json!([]), "empty"),
+            ("/plugins/0/capabilities", json!({ "a\nb": 1 }), r"capabilities.a\nb is neither"),
             ("/plugins", json!({}), "not a list"),
             ("/plugins/0", json!("bridge"), "plugins[0]: is not a JSON object"),
             ("/plugins/0/type", json!(""), "plugins[0]: type is missing"),

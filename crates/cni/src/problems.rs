@@ -301,6 +301,7 @@ impl Finder {
         for (name, on) in declared {
             let at = format!("{prefix}/capabilities/{}", name.replace('~', "~0").replace('/', "~1"));
             if !on.is_boolean() {
+                let name = name.escape_debug();
                 self.add(at, format!("capabilities.{name} is neither true nor false"), "write true or false");
             } else if let (Some(own), Some(delegated), Some(true)) = (own, delegated, on.as_bool())
                 && !own.contains(&name.as_str())
@@ -313,6 +314,7 @@ impl Finder {
                 } else {
                     format!("it has {}", has.join(", "))
                 };
+                let name = name.escape_debug();
                 self.add(at, format!("{kind} does not have the capability {name}"), has);
             }
         }

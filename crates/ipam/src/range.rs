@@ -193,7 +193,8 @@ impl RangeSet {
         let (first, from) = begin.unwrap_or((0, 0));
         let ranges = self.0.len();
         // The first range in two halves: what comes after `last`, and at the very end what comes before, and itself.
-        let head = begin.map(|_| (first, from + 1, number(self.0[first].end)));
+        // After the last address of all, `ffff:…:ffff`, there is none.
+        let head = begin.and_then(|_| Some((first, from.checked_add(1)?, number(self.0[first].end))));
         let middle = (1..ranges).map(move |step| (first + step) % ranges);
         let middle = middle.map(|at| (at, number(self.0[at].start), number(self.0[at].end)));
         let tail = match begin {
@@ -280,5 +281,12 @@ mod tests {
         assert_eq!(order(Some("10.0.0.3")), ["10.0.0.4", "10.1.0.8", "10.1.0.9", "10.0.0.2", "10.0.0.3"]);
         assert_eq!(order(Some("10.1.0.9")), ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.1.0.8", "10.1.0.9"]);
         assert_eq!(order(Some("192.0.2.1")), order(None));
+        let last = ip("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+        let before = ip("ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe");
+        let end = RangeSet::new(&[RangeSpec { range_start: Some(before), ..spec("ffff::/16") }]).unwrap();
+        assert_eq!(
+            end.candidates(Some(last)).map(|(address, _)| address).collect::<Vec<_>>(),
+            [before, last]
+        );
     }
 }

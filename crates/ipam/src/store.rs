@@ -87,6 +87,12 @@ pub fn content(container: &ContainerId, ifname: &IfName) -> String {
     format!("{container}\r\n{ifname}")
 }
 
+/// The address of which a file of this name is the lease. `FD00::2` and `fd00:0::2` are names of no lease: that of their address
+/// is called `fd00::2`, and one lease must not be taken for two.
+fn address_of(name: &str) -> Option<IpAddr> {
+    name.parse().ok().filter(|address: &IpAddr| address.to_string() == name)
+}
+
 impl Store {
     /// Opens the directory of a network, making it if need be, and waits for its lock.
     pub fn create(data_dir: &Path, network: &NetworkName) -> Result<Self, StoreError> {
@@ -225,12 +231,12 @@ impl Store {
     pub fn leases(&self) -> Result<(Vec<LeaseFile>, Vec<String>), StoreError> {
         let (mut leases, mut foreign) = (Vec::new(), Vec::new());
         for name in self.names()? {
-            match name.parse().map(|address| self.lease(address)) {
-                Ok(Ok(Some(lease))) => leases.push(lease),
-                Ok(Ok(None)) => foreign.push(name),
-                Ok(Err(error)) => return Err(error),
-                Err(_) if name == "lock" || name.starts_with("last_reserved_ip.") => {}
-                Err(_) => foreign.push(name),
+            match address_of(&name).map(|address| self.lease(address)) {
+                Some(Ok(Some(lease))) => leases.push(lease),
+                Some(Ok(None)) => foreign.push(name),
+                Some(Err(error)) => return Err(error),
+                None if name == "lock" || name.starts_with("last_reserved_ip.") => {}
+                None => foreign.push(name),
             }
         }
         Ok((leases, foreign))
@@ -238,7 +244,7 @@ impl Store {
 
     /// The addresses of all lease files, without reading them.
     pub fn addresses(&self) -> Result<Vec<IpAddr>, StoreError> {
-        Ok(self.names()?.iter().filter_map(|name| name.parse().ok()).collect())
+        Ok(self.names()?.iter().filter_map(|name| address_of(name)).collect())
     }
 
     fn names(&self) -> Result<Vec<String>, StoreError> {
@@ -392,6 +398,21 @@ mod tests {
 
     fn one(address: &str) -> impl Iterator<Item = (IpAddr, ())> {
         std::iter::once((address.parse().unwrap(), ()))
+    }
+
+    #[test]
+    fn an_address_that_is_spelled_otherwise_is_no_lease() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir);
+        for name in ["fd00::2", "fd00:0::2", "FD00::2"] {
+            std::fs::write(store.path().join(name), "a\r\neth0").unwrap();
+        }
+        let (leases, mut foreign) = store.leases().unwrap();
+        foreign.sort();
+        assert_eq!((leases.len(), foreign), (1, vec!["FD00::2".to_owned(), "fd00:0::2".to_owned()]));
+        assert_eq!(store.addresses().unwrap().len(), 1);
+        assert_eq!(store.release_all(&id("a"), &eth0()).unwrap(), 1);
+        assert!(store.path().join("fd00:0::2").exists());
     }
 
     #[test]

@@ -290,8 +290,7 @@ impl AttachmentRecord {
             return Some((key, None));
         }
         let (key, plugin) = name.rsplit_once(':')?;
-        let is_plugin = !plugin.is_empty() && plugin.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
-        is_plugin.then_some((AttachmentKey::from_file_name(key)?, Some(plugin)))
+        is_plugin(plugin).then_some((AttachmentKey::from_file_name(key)?, Some(plugin)))
     }
 
     /// Reads a record's file: its last whole line. An error says what is wrong with the last line, when none can be read.
@@ -299,6 +298,10 @@ impl AttachmentRecord {
         let mut why = String::from("it is empty");
         for line in content.split(|byte| *byte == b'\n').rev().filter(|line| !line.is_empty()) {
             match serde_json::from_slice::<Self>(line) {
+                // The plugin becomes a part of the file's name.
+                Ok(record) if record.version == Self::VERSION && !is_plugin(&record.plugin) => {
+                    why = format!("{:?} is not a plugin of podplumb's", record.plugin);
+                }
                 Ok(record) if record.version == Self::VERSION => return Ok(record),
                 Ok(record) => why = format!("version {} is not known", record.version),
                 Err(error) => why = error.to_string(),
@@ -306,6 +309,11 @@ impl AttachmentRecord {
         }
         Err(why)
     }
+}
+
+/// Whether a plugin of podplumb's may have this name.
+fn is_plugin(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
 }
 
 /// How an observer found a record.
@@ -368,6 +376,8 @@ mod tests {
         assert!(
             addresses(&first.replace("\"version\":2", "\"version\":9")).unwrap_err().contains("version 9")
         );
+        let hostile = first.replace("\"bridge\"", "\"../../x\"");
+        assert!(addresses(&hostile).unwrap_err().contains("not a plugin"));
     }
 
     #[test]

@@ -69,7 +69,7 @@ pub fn delete(index: IfIndex, address: IpNet) -> Request {
     Request::new("remove address", RTM_DELADDR, 0, &header).attr(IFA_LOCAL, &octets(address.addr()))
 }
 
-fn parse(payload: &[u8]) -> Option<(IfIndex, IpNet)> {
+pub(crate) fn parse(payload: &[u8]) -> Option<(IfIndex, IpNet)> {
     let index = u32::from_ne_bytes(payload.get(4..8)?.try_into().ok()?);
     let attributes = Attributes::after(payload, IFADDRMSG);
     // IFA_LOCAL is the interface's own address; IFA_ADDRESS is the peer's on point-to-point links, and all that IPv6 has.

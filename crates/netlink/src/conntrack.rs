@@ -40,25 +40,34 @@ pub fn forget_udp(socket: &mut Socket, v6: bool, ports: &[u16]) -> Result<usize>
         .nest(CTA_FILTER, |r| {
             r.attr_u32(CTA_FILTER_ORIG_FLAGS, flags).attr_u32(CTA_FILTER_ORIG_FLAGS + 1, 0)
         });
-    let flows = socket.dump(&request, |payload| {
-        let attributes = Attributes::after(payload, NFGENMSG);
-        let tuple = attributes.find(CTA_TUPLE_ORIG)?;
-        let proto = tuple.nested().find(CTA_TUPLE_PROTO)?.nested();
-        let port = u16::from_be_bytes(proto.find(CTA_PROTO_DST_PORT)?.value.try_into().ok()?);
-        let is_meant = proto.find(CTA_PROTO_NUM)?.u8() == Some(UDP) && ports.contains(&port);
-        is_meant.then(|| (tuple.value.to_vec(), attributes.find(CTA_ID).map(|id| id.value.to_vec())))
-    })?;
     let mut forgotten = 0;
-    for (tuple, id) in flows {
-        let mut request =
-            Request::new("forget connection", DELETE, 0, &header).nest(CTA_TUPLE_ORIG, |r| r.raw(&tuple));
-        if let Some(id) = id {
-            request = request.attr(CTA_ID, &id);
-        }
-        match socket.ack(request) {
+    for flow in socket.dump(&request, |payload| parse(payload, ports))? {
+        match socket.ack(forget(header, &flow)) {
             Err(error) if !error.is_gone() => return Err(error),
             _ => forgotten += 1,
         }
     }
     Ok(forgotten)
+}
+
+/// A flow: its original tuple, and its id where the kernel says it.
+pub(crate) type Flow = (Vec<u8>, Option<Vec<u8>>);
+
+/// A UDP flow that was sent to one of the ports.
+pub(crate) fn parse(payload: &[u8], ports: &[u16]) -> Option<Flow> {
+    let attributes = Attributes::after(payload, NFGENMSG);
+    let tuple = attributes.find(CTA_TUPLE_ORIG)?;
+    let proto = tuple.nested().find(CTA_TUPLE_PROTO)?.nested();
+    let port = u16::from_be_bytes(proto.find(CTA_PROTO_DST_PORT)?.value.try_into().ok()?);
+    let is_meant = proto.find(CTA_PROTO_NUM)?.u8() == Some(UDP) && ports.contains(&port);
+    is_meant.then(|| (tuple.value.to_vec(), attributes.find(CTA_ID).map(|id| id.value.to_vec())))
+}
+
+pub(crate) fn forget(header: [u8; NFGENMSG], (tuple, id): &Flow) -> Request {
+    let request =
+        Request::new("forget connection", DELETE, 0, &header).nest(CTA_TUPLE_ORIG, |r| r.raw(tuple));
+    match id {
+        Some(id) => request.attr(CTA_ID, id),
+        None => request,
+    }
 }

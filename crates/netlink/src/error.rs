@@ -20,6 +20,15 @@ impl Error {
         Self { request, object: String::new(), errno, detail: None }
     }
 
+    /// From the negative number of an answer. What is no errno at all is a malformed answer.
+    pub(crate) fn from_answer(request: &'static str, code: i32) -> Self {
+        // MAX_ERRNO (include/linux/err.h).
+        match code {
+            -4095..0 => Self::new(request, Errno::from_raw_os_error(-code)),
+            _ => Self::new(request, Errno::BADMSG),
+        }
+    }
+
     pub(crate) fn with_detail(mut self, detail: Option<String>) -> Self {
         self.detail = detail;
         self

@@ -12,6 +12,8 @@ pub mod bridge_vlan;
 pub mod conntrack;
 pub mod device;
 mod error;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod link;
 pub mod message;
 pub mod neigh;

@@ -259,7 +259,7 @@ pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
-fn parse(payload: &[u8]) -> Option<Link> {
+pub(crate) fn parse(payload: &[u8]) -> Option<Link> {
     let word = |at: usize| Some(u32::from_ne_bytes(payload.get(at..at + 4)?.try_into().ok()?));
     let flags = word(8)?;
     let mut link = Link {

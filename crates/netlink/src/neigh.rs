@@ -22,26 +22,30 @@ fn ndmsg(family: u8) -> [u8; NDMSG] {
 
 /// All neighbours (ARP and ND) of the socket's namespace that have been asked for.
 pub fn neighbours(socket: &mut Socket) -> Result<Vec<Neighbour>> {
-    socket.dump(&Request::new("list neighbours", RTM_GETNEIGH, 0, &ndmsg(0)), |payload| {
-        let (device, state) = header(payload)?;
-        let attributes = Attributes::after(payload, NDMSG);
-        let address = attributes.find(NDA_DST)?.ip()?;
-        let mac = attributes.find(NDA_LLADDR).and_then(|attribute| attribute.mac());
-        // Multicast and loopback entries, which nobody resolves.
-        (state & NUD_NOARP == 0).then_some(Neighbour { address, mac, device, state })
-    })
+    socket.dump(&Request::new("list neighbours", RTM_GETNEIGH, 0, &ndmsg(0)), neighbour)
+}
+
+pub(crate) fn neighbour(payload: &[u8]) -> Option<Neighbour> {
+    let (device, state) = header(payload)?;
+    let attributes = Attributes::after(payload, NDMSG);
+    let address = attributes.find(NDA_DST)?.ip()?;
+    let mac = attributes.find(NDA_LLADDR).and_then(|attribute| attribute.mac());
+    // Multicast and loopback entries, which nobody resolves.
+    (state & NUD_NOARP == 0).then_some(Neighbour { address, mac, device, state })
 }
 
 /// The forwarding databases of all bridges and tunnels of the socket's namespace.
 pub fn fdb(socket: &mut Socket) -> Result<Vec<FdbEntry>> {
-    socket.dump(&Request::new("list forwarding database", RTM_GETNEIGH, 0, &ndmsg(AF_BRIDGE)), |payload| {
-        let (device, state) = header(payload)?;
-        let attributes = Attributes::after(payload, NDMSG);
-        let mac = attributes.find(NDA_LLADDR)?.mac()?;
-        let master = attributes.find(NDA_MASTER).and_then(|attribute| attribute.u32()).map(IfIndex);
-        let remote = attributes.find(NDA_DST).and_then(|attribute| attribute.ip());
-        Some(FdbEntry { mac, device, master, remote, state })
-    })
+    socket.dump(&Request::new("list forwarding database", RTM_GETNEIGH, 0, &ndmsg(AF_BRIDGE)), fdb_entry)
+}
+
+pub(crate) fn fdb_entry(payload: &[u8]) -> Option<FdbEntry> {
+    let (device, state) = header(payload)?;
+    let attributes = Attributes::after(payload, NDMSG);
+    let mac = attributes.find(NDA_LLADDR)?.mac()?;
+    let master = attributes.find(NDA_MASTER).and_then(|attribute| attribute.u32()).map(IfIndex);
+    let remote = attributes.find(NDA_DST).and_then(|attribute| attribute.ip());
+    Some(FdbEntry { mac, device, master, remote, state })
 }
 
 fn header(payload: &[u8]) -> Option<(IfIndex, u16)> {

@@ -26,6 +26,6 @@ pub fn list(socket: &mut Socket) -> Result<Vec<Nsid>> {
     socket.dump(&Request::new("list nsids", RTM_GETNSID, 0, &[0; RTGENMSG]), parse)
 }
 
-fn parse(payload: &[u8]) -> Option<Nsid> {
+pub(crate) fn parse(payload: &[u8]) -> Option<Nsid> {
     Attributes::after(payload, RTGENMSG).find(NETNSA_NSID)?.i32().map(Nsid)
 }

@@ -120,21 +120,24 @@ pub fn redirect(from: IfIndex, to: IfIndex) -> [Request; 2] {
 /// The rate limit of an interface, where it has one.
 pub fn limit_of(socket: &mut Socket, index: IfIndex) -> Result<Option<Limit>> {
     let request = Request::new("list qdiscs", RTM_GETQDISC, 0, &tcmsg(index, 0, 0, 0));
-    let all = socket.dump(&request, |payload| {
-        let of = u32::from_ne_bytes(payload.get(4..8)?.try_into().ok()?);
-        let attributes = Attributes::after(payload, TCMSG);
-        if of != index.0 || attributes.find(TCA_KIND)?.string() != "tbf" {
-            return None;
-        }
-        let options = attributes.find(TCA_OPTIONS)?.nested();
-        let parameters = options.find(TCA_TBF_PARMS)?.value;
-        let word = |at: usize| Some(u32::from_ne_bytes(parameters.get(at..at + 4)?.try_into().ok()?));
-        let rate64 = options.find(TCA_TBF_RATE64);
-        let rate64 = rate64.and_then(|rate| Some(u64::from_ne_bytes(rate.value.try_into().ok()?)));
-        let rate = rate64.unwrap_or(u64::from(word(8)?));
-        let nanoseconds = u128::from(word(28)?) * 64;
-        let burst = nanoseconds * u128::from(rate) / 1_000_000_000;
-        Some(Limit { rate, burst: u32::try_from(burst).unwrap_or(u32::MAX) })
-    })?;
-    Ok(all.into_iter().next())
+    let all = socket.dump(&request, parse)?;
+    Ok(all.into_iter().find(|(of, _)| *of == index).map(|(_, limit)| limit))
+}
+
+/// A token bucket, and of which interface.
+pub(crate) fn parse(payload: &[u8]) -> Option<(IfIndex, Limit)> {
+    let of = u32::from_ne_bytes(payload.get(4..8)?.try_into().ok()?);
+    let attributes = Attributes::after(payload, TCMSG);
+    if attributes.find(TCA_KIND)?.string() != "tbf" {
+        return None;
+    }
+    let options = attributes.find(TCA_OPTIONS)?.nested();
+    let parameters = options.find(TCA_TBF_PARMS)?.value;
+    let word = |at: usize| Some(u32::from_ne_bytes(parameters.get(at..at + 4)?.try_into().ok()?));
+    let rate64 = options.find(TCA_TBF_RATE64);
+    let rate64 = rate64.and_then(|rate| Some(u64::from_ne_bytes(rate.value.try_into().ok()?)));
+    let rate = rate64.unwrap_or(u64::from(word(8)?));
+    let nanoseconds = u128::from(word(28)?) * 64;
+    let burst = nanoseconds * u128::from(rate) / 1_000_000_000;
+    Some((IfIndex(of), Limit { rate, burst: u32::try_from(burst).unwrap_or(u32::MAX) }))
 }

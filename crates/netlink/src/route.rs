@@ -140,7 +140,7 @@ pub fn device_to(socket: &mut Socket, destination: IpAddr) -> Result<Option<IfIn
     })
 }
 
-fn parse(payload: &[u8]) -> Option<model::Route> {
+pub(crate) fn parse(payload: &[u8]) -> Option<model::Route> {
     let header = payload.get(..RTMSG)?;
     let flags = u32::from_ne_bytes(header[8..12].try_into().ok()?);
     if header[7] != RTN_UNICAST || flags & RTM_F_CLONED != 0 {

@@ -50,11 +50,13 @@ pub fn delete(source: IpAddr, table: u32) -> Request {
 /// All rules of the socket's namespace, of both families.
 pub fn list(socket: &mut Socket) -> Result<Vec<FromRule>> {
     let request = Request::new("list routing rules", RTM_GETRULE, 0, &[0; FIB_RULE_HDR]);
-    socket.dump(&request, |payload| {
-        let attributes = Attributes::after(payload, FIB_RULE_HDR);
-        let table = attributes.find(FRA_TABLE).and_then(|table| table.u32());
-        let whole = matches!(payload.get(2), Some(32 | 128));
-        let source = attributes.find(FRA_SRC).filter(|_| whole).and_then(|source| source.ip());
-        Some(FromRule { source, table: table.unwrap_or(u32::from(*payload.get(4)?)) })
-    })
+    socket.dump(&request, parse)
+}
+
+pub(crate) fn parse(payload: &[u8]) -> Option<FromRule> {
+    let attributes = Attributes::after(payload, FIB_RULE_HDR);
+    let table = attributes.find(FRA_TABLE).and_then(|table| table.u32());
+    let whole = matches!(payload.get(2), Some(32 | 128));
+    let source = attributes.find(FRA_SRC).filter(|_| whole).and_then(|source| source.ip());
+    Some(FromRule { source, table: table.unwrap_or(u32::from(*payload.get(4)?)) })
 }

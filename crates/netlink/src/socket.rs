@@ -242,25 +242,24 @@ impl AsFd for Socket {
     }
 }
 
-struct Message<'a> {
-    kind: u16,
+pub(crate) struct Message<'a> {
+    pub(crate) kind: u16,
     flags: u16,
     sequence: u32,
-    payload: &'a [u8],
+    pub(crate) payload: &'a [u8],
 }
 
 impl Message<'_> {
     /// Of an `NLMSG_ERROR`: the error, or `None` when it is an acknowledgement.
-    fn error(&self, what: &'static str) -> Option<Error> {
+    pub(crate) fn error(&self, what: &'static str) -> Option<Error> {
         let code = i32::from_ne_bytes(self.payload.get(..4)?.try_into().ok()?);
-        (code != 0)
-            .then(|| Error::new(what, Errno::from_raw_os_error(-code)).with_detail(self.extended(4 + HEADER)))
+        (code != 0).then(|| Error::from_answer(what, code).with_detail(self.extended(4 + HEADER)))
     }
 
     /// Of an `NLMSG_DONE`: the error that ended the dump.
-    fn done_error(&self, what: &'static str) -> Option<Error> {
+    pub(crate) fn done_error(&self, what: &'static str) -> Option<Error> {
         let code = i32::from_ne_bytes(self.payload.get(..4)?.try_into().ok()?);
-        (code < 0).then(|| Error::new(what, Errno::from_raw_os_error(-code)).with_detail(self.extended(4)))
+        (code < 0).then(|| Error::from_answer(what, code).with_detail(self.extended(4)))
     }
 
     /// The kernel's own words (extended acknowledgement).
@@ -277,7 +276,7 @@ impl Message<'_> {
     }
 }
 
-struct Messages<'a>(&'a [u8]);
+pub(crate) struct Messages<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Iterator for Messages<'a> {
     type Item = Message<'a>;
@@ -297,5 +296,25 @@ impl<'a> Iterator for Messages<'a> {
                 return Some(message);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_has_no_errno_is_an_error_too() {
+        let errno = |code: i32| {
+            let mut bytes = vec![0; HEADER];
+            bytes[0] = HEADER as u8 + 4;
+            bytes[4] = NLMSG_ERROR as u8;
+            bytes.extend_from_slice(&code.to_ne_bytes());
+            let message = Messages(&bytes).next().unwrap();
+            message.error("test").map(|error| error.raw_os_error())
+        };
+        let malformed = Some(Errno::BADMSG.raw_os_error());
+        assert_eq!((errno(0), errno(-19), errno(-4095)), (None, Some(19), Some(4095)));
+        assert_eq!((errno(-4096), errno(7), errno(i32::MIN)), (malformed, malformed, malformed));
     }
 }

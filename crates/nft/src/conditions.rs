@@ -6,6 +6,10 @@ use ipnet::IpNet;
 use crate::language::{Field, Match};
 use crate::ruleset::IPS;
 
+/// All expressions of a rule have less than 4096 bytes in the kernel (EFBIG, net/netfilter/nf_tables_api.c). Of conditions about IPv6
+/// subnets, which are the largest, fewer than 32 fit; no configuration was seen with more than three.
+const MOST_CONDITIONS: usize = 16;
+
 /// Conditions that were understood.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Conditions {
@@ -55,6 +59,9 @@ fn words(list: &[String], v6: bool) -> Result<Vec<Condition>, String> {
     let mut words = list.iter().flat_map(|text| text.split_ascii_whitespace()).peekable();
     let mut all = Vec::new();
     while let Some(mut word) = words.next() {
+        if all.len() == MOST_CONDITIONS {
+            return Err(format!("there are more than {MOST_CONDITIONS} of them"));
+        }
         let mut is_meant = true;
         if word == "!" {
             is_meant = false;
@@ -110,6 +117,13 @@ mod tests {
         assert_eq!(iptables, nft);
         assert_eq!(iptables.id(), nft.id());
         assert!(parse(&[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn there_are_no_more_than_fit_a_rule() {
+        let most = ["-d 10.0.0.0/8"; MOST_CONDITIONS];
+        assert!(parse(&most).is_ok());
+        assert!(parse(&[&most[..], &["-i eth0"]].concat()).unwrap_err().contains("more than 16"));
     }
 
     #[test]

@@ -193,7 +193,7 @@ pub(crate) struct Found {
     pub(crate) owner: String,
 }
 
-fn found(payload: &[u8]) -> impl Iterator<Item = Found> {
+pub(crate) fn found(payload: &[u8]) -> impl Iterator<Item = Found> {
     let list = Attributes::after(payload, 4).find(ELEMENTS).map(Attribute::nested);
     list.into_iter().flatten().filter_map(|element| {
         let parts = element.nested();

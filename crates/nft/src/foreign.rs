@@ -26,9 +26,9 @@ fn family(v6: bool) -> u8 {
 }
 
 /// A rule of a chain: its handle, and what it does.
-struct Rule {
+pub(crate) struct Rule {
     handle: u64,
-    comment: String,
+    pub(crate) comment: String,
     /// The chain that it jumps to.
     jumps_to: Option<String>,
     /// The values that it compares something with.
@@ -42,35 +42,36 @@ fn about(what: &'static str, kind: Kind, v6: bool, table: &str, chain: &str) -> 
 /// The rules of a chain; none when it does not exist.
 fn rules(socket: &mut Socket, v6: bool, table: &str, chain: &str) -> Result<Vec<Rule>> {
     let request = about("list nftables rules", Kind::GetRule, v6, table, chain);
-    let parse = |payload: &[u8]| {
-        let parts = Attributes::after(payload, 4);
-        // Older kernels list the whole table.
-        if parts.find(RULE_CHAIN)?.string() != chain {
-            return None;
-        }
-        let expressions: Vec<Attribute<'_>> = parts.find(RULE_EXPRESSIONS)?.nested().collect();
-        let named = |name: &str| {
-            let is =
-                |e: &&Attribute<'_>| e.nested().find(EXPRESSION_NAME).is_some_and(|n| n.string() == name);
-            let all = expressions.iter().filter(is);
-            all.filter_map(|e| Some(e.nested().find(EXPRESSION_DATA)?.nested())).collect::<Vec<_>>()
-        };
-        let jump = |data: &Attributes<'_>| {
-            let verdict = data.find(2)?.nested().find(DATA_VERDICT)?.nested();
-            Some(verdict.find(2)?.string())
-        };
-        let compared = |data: &Attributes<'_>| Some(data.find(3)?.nested().find(DATA_VALUE)?.value.to_vec());
-        Some(Rule {
-            handle: u64::from_be_bytes(parts.find(RULE_HANDLE)?.value.try_into().ok()?),
-            comment: parts.find(RULE_USERDATA).and_then(|data| comment_of(data.value)).unwrap_or_default(),
-            jumps_to: named("immediate").iter().find_map(jump),
-            values: named("cmp").iter().filter_map(compared).collect(),
-        })
-    };
-    match socket.dump(&request, parse) {
+    match socket.dump(&request, |payload| parse(payload, chain)) {
         Err(error) if error.is_gone() => Ok(Vec::new()),
         list => list,
     }
+}
+
+/// A rule of the chain.
+pub(crate) fn parse(payload: &[u8], chain: &str) -> Option<Rule> {
+    let parts = Attributes::after(payload, 4);
+    // Older kernels list the whole table.
+    if parts.find(RULE_CHAIN)?.string() != chain {
+        return None;
+    }
+    let expressions: Vec<Attribute<'_>> = parts.find(RULE_EXPRESSIONS)?.nested().collect();
+    let named = |name: &str| {
+        let is = |e: &&Attribute<'_>| e.nested().find(EXPRESSION_NAME).is_some_and(|n| n.string() == name);
+        let all = expressions.iter().filter(is);
+        all.filter_map(|e| Some(e.nested().find(EXPRESSION_DATA)?.nested())).collect::<Vec<_>>()
+    };
+    let jump = |data: &Attributes<'_>| {
+        let verdict = data.find(2)?.nested().find(DATA_VERDICT)?.nested();
+        Some(verdict.find(2)?.string())
+    };
+    let compared = |data: &Attributes<'_>| Some(data.find(3)?.nested().find(DATA_VALUE)?.value.to_vec());
+    Some(Rule {
+        handle: u64::from_be_bytes(parts.find(RULE_HANDLE)?.value.try_into().ok()?),
+        comment: parts.find(RULE_USERDATA).and_then(|data| comment_of(data.value)).unwrap_or_default(),
+        jumps_to: named("immediate").iter().find_map(jump),
+        values: named("cmp").iter().filter_map(compared).collect(),
+    })
 }
 
 fn delete_rule(v6: bool, table: &str, chain: &str, rule: &Rule) -> Request {

@@ -8,6 +8,8 @@
 mod conditions;
 mod element;
 pub mod foreign;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod language;
 mod ruleset;
 mod wire;

@@ -241,6 +241,19 @@ fn conditions_have_maps_and_chains_of_their_own() {
 }
 
 #[test]
+fn as_many_conditions_as_are_allowed_fit_the_kernels_rules() {
+    isolate();
+    let longest = |net: &str| vec![format!("! -d {net}"); 16];
+    let conditions = ours::Conditions::parse(&longest("10.1.2.128/25"), &longest("fd00::8/125")).unwrap();
+    ours::add("pods:a:eth0", &[map_port(80, "10.0.0.2")], Some(&conditions), never).unwrap();
+    let seen = run("nft", &["list", "ruleset"]);
+    for condition in ["ip6 daddr != fd00::8/125", "ip daddr != 10.1.2.128/25"] {
+        // In the rule for one address of the node, and in that for any.
+        assert_eq!(seen.matches(condition).count(), 2 * 16, "{seen}");
+    }
+}
+
+#[test]
 fn iptables_reads_the_rules_that_its_dropping_forward_chain_gets() {
     isolate();
     ours::foreign::admit_forwarded("CNI-ADMIN").unwrap();

@@ -6,9 +6,10 @@ use cni::{Call, Code, Config, Environment, Error, Outcome, Plugin, Result};
 use model::{AttachmentKey, AttachmentRecord};
 use nft::Conditions;
 
+use crate::interface::requested_mac;
 use crate::undo::undo;
 use crate::{
-    ipam,
+    Own, ipam,
     netns::{self, Container},
     record, rules,
 };
@@ -99,8 +100,7 @@ pub(crate) struct Chained<A>(pub(crate) std::marker::PhantomData<fn() -> A>);
 
 impl<A: Addition> Plugin for Chained<A> {
     fn add(&self, call: &Call) -> Result<Outcome> {
-        call.invocation.args.refuse_unknown(&["IP", "MAC", "GATEWAY"])?;
-        let addition = A::of(&call.config)?;
+        let addition = read::<A>(call)?;
         let mut work = Work::new(call, A::TYPE)?;
         if addition.is_empty() {
             return Ok(work.outcome);
@@ -166,6 +166,19 @@ impl<A: Addition> Plugin for Chained<A> {
     fn status(&self, config: &Config, _: &Environment) -> Result<()> {
         A::of(config)?.status()
     }
+}
+
+impl<A: Addition> Own for Chained<A> {
+    fn read(&self, call: &Call) -> Result<()> {
+        read::<A>(call)?;
+        requested_mac(call, None).map(drop)
+    }
+}
+
+/// The addition that a call asks for.
+fn read<A: Addition>(call: &Call) -> Result<A> {
+    call.invocation.args.refuse_unknown(&["IP", "MAC", "GATEWAY"])?;
+    A::of(&call.config)
 }
 
 /// GC of one attachment: what DEL does, from the record alone.

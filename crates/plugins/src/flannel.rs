@@ -16,6 +16,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sys::UnnamedFile;
 
+use crate::Own;
+
 /// Where flanneld says what the node's subnet is.
 const SUBNET_FILE: &str = "/run/flannel/subnet.env";
 /// Where the configuration that an ADD made is kept for its DEL, by container id.
@@ -87,8 +89,8 @@ impl Subnet {
             Error::new(Code::TryAgain, format!("{} does not say the node's subnet", path.display()))
                 .details(format!("{why}; flanneld writes it when it has a lease"))
         };
-        let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
-        Self::parse(&text).map_err(fail)
+        let text = cni::read(path).map_err(|error| fail(error.to_string()))?;
+        Self::parse(&String::from_utf8_lossy(&text)).map_err(fail)
     }
 }
 
@@ -177,6 +179,13 @@ fn call(command: Command, config: Value, call: &Call) -> Result<Option<Outcome>>
     match command {
         Command::Add => Outcome::from_json(&answer, call.config.version).map(Some),
         _ => Ok(None),
+    }
+}
+
+impl Own for Flannel {
+    fn read(&self, call: &Call) -> Result<()> {
+        // What flanneld says is not the call's.
+        Written::of(&call.config)?.delegate(&call.config, &Subnet::default()).map(drop)
     }
 }
 
@@ -358,5 +367,6 @@ mod tests {
             assert_eq!(Subnet::parse(&cut.join("\n")).unwrap_err(), format!("{key} is missing"));
         }
         assert!(Subnet::parse("FLANNEL_SUBNET=x").is_err());
+        assert!(Subnet::read(Path::new("/dev/zero")).unwrap_err().details.contains("not a file"));
     }
 }

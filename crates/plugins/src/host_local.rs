@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use cni::{Call, Code, Config, Environment, Error, Outcome, Plugin, Result};
 
+use crate::Own;
 use crate::interface::addresses;
 use crate::ipam::{self, Ipam};
 use crate::record;
@@ -47,10 +48,20 @@ fn refuse_second(call: &Call, error: Error) -> Result<()> {
     if is_leased { Err(error) } else { held.end() }
 }
 
+fn read(call: &Call) -> Result<Ipam> {
+    call.invocation.args.refuse_unknown(&["IP", "MAC", "GATEWAY"])?;
+    own(&call.config, Some(&call.invocation.args))
+}
+
+impl Own for HostLocal {
+    fn read(&self, call: &Call) -> Result<()> {
+        read(call).map(drop)
+    }
+}
+
 impl Plugin for HostLocal {
     fn add(&self, call: &Call) -> Result<Outcome> {
-        call.invocation.args.refuse_unknown(&["IP", "MAC", "GATEWAY"])?;
-        let ipam = own(&call.config, Some(&call.invocation.args))?;
+        let ipam = read(call)?;
         let mut record = record::new(call, TYPE, true, None)?;
         record.lease_dir = ipam.lease_dir();
         let mut held = match record::begin(&record) {

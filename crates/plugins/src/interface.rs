@@ -13,6 +13,7 @@ use crate::ipam::{self, Ipam};
 use crate::record::{self, Held};
 use crate::undo::{undo, undo_described};
 use crate::{
+    Own,
     netns::{self, Container},
     rules,
 };
@@ -86,12 +87,7 @@ pub(crate) struct Interfaces<D>(pub(crate) std::marker::PhantomData<fn() -> D>);
 
 impl<D: Device> Plugin for Interfaces<D> {
     fn add(&self, call: &Call) -> Result<Outcome> {
-        call.invocation.args.refuse_unknown(&["IP", "MAC", "GATEWAY"])?;
-        let device = D::of(&call.config)?;
-        let ipam = Ipam::of(&call.config, Some(&call.invocation.args))?;
-        if device.needs_addresses() && matches!(ipam, Ipam::None) {
-            return Err(Error::new(Code::InvalidConfig, format!("{} needs ipam", D::TYPE)));
-        }
+        let (device, ipam) = read::<D>(call)?;
         let netns = netns::open(&call.invocation)?;
         let mut work = Work {
             call,
@@ -179,6 +175,24 @@ impl<D: Device> Plugin for Interfaces<D> {
         D::of(config)?;
         Ipam::of(config, None)?.status(config, environment)
     }
+}
+
+impl<D: Device> Own for Interfaces<D> {
+    fn read(&self, call: &Call) -> Result<()> {
+        read::<D>(call)?;
+        requested_mac(call, None).map(drop)
+    }
+}
+
+/// The device and the address manager that a call asks for.
+fn read<D: Device>(call: &Call) -> Result<(D, Ipam)> {
+    call.invocation.args.refuse_unknown(&["IP", "MAC", "GATEWAY"])?;
+    let device = D::of(&call.config)?;
+    let ipam = Ipam::of(&call.config, Some(&call.invocation.args))?;
+    if device.needs_addresses() && matches!(ipam, Ipam::None) {
+        return Err(Error::new(Code::InvalidConfig, format!("{} needs ipam", D::TYPE)));
+    }
+    Ok((device, ipam))
 }
 
 /// From the addresses to the result. An address manager of others may need the interface to get them by (dhcp); ours does not, and an

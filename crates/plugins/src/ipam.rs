@@ -378,10 +378,10 @@ fn requested(config: &Config, args: Option<&cni::Args>) -> Result<Vec<IpAddr>> {
 
 /// resolv.conf(5), as far as a result can carry it.
 fn resolv_conf(path: &Path) -> Result<Dns> {
-    let text = std::fs::read_to_string(path)
+    let text = cni::read(path)
         .map_err(|error| invalid("ipam.resolvConf cannot be read", format!("{}: {error}", path.display())))?;
     let mut dns = Dns::default();
-    for line in text.lines() {
+    for line in String::from_utf8_lossy(&text).lines() {
         let mut words = line.split_ascii_whitespace();
         let owned = |word: &str| word.to_owned();
         match words.next() {
@@ -393,4 +393,15 @@ fn resolv_conf(path: &Path) -> Result<Dns> {
         }
     }
     Ok(dns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resolv_conf_that_never_ends_is_refused() {
+        assert!(resolv_conf(Path::new("/dev/zero")).unwrap_err().details.contains("not a file"));
+        assert!(resolv_conf(Path::new("/")).is_err());
+    }
 }

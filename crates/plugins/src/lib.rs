@@ -39,13 +39,19 @@ mod vrf;
 
 use std::marker::PhantomData;
 
-use cni::Plugin;
+use cni::{Call, Plugin, Result};
 
 use chained::Chained;
 use interface::Interfaces;
 
+/// A plugin of ours.
+trait Own: Plugin {
+    /// Reads what ADD reads of a call, as far as it can be read without the node: nothing is made, asked or changed.
+    fn read(&self, call: &Call) -> Result<()>;
+}
+
 /// All plugins by their type.
-const PLUGINS: [(&str, &dyn Plugin); 19] = [
+const PLUGINS: [(&str, &dyn Own); 19] = [
     ("bandwidth", &Chained::<bandwidth::Bandwidth>(PhantomData)),
     ("bridge", &Interfaces::<bridge::Bridge>(PhantomData)),
     ("dhcp", &dhcp::Dhcp),
@@ -69,7 +75,17 @@ const PLUGINS: [(&str, &dyn Plugin); 19] = [
 
 /// The plugin of this type.
 pub fn select(kind: &str) -> Option<&'static dyn Plugin> {
+    own(kind).map(|plugin| plugin as &dyn Plugin)
+}
+
+fn own(kind: &str) -> Option<&'static dyn Own> {
     PLUGINS.iter().find(|(name, _)| *name == kind).map(|(_, plugin)| *plugin)
+}
+
+/// Whether the plugin of this type understands a call: its configuration, `CNI_ARGS` and what the runtime passes. Of the node,
+/// only files that the configuration names are read. `None` when there is no such plugin.
+pub fn read(kind: &str, call: &Call) -> Option<Result<()>> {
+    own(kind).map(|plugin| plugin.read(call))
 }
 
 /// The types of all plugins.

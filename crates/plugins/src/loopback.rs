@@ -5,7 +5,7 @@ use model::Link;
 use netlink::link::{self, Change};
 use netlink::{Socket, addr};
 
-use crate::netns;
+use crate::{Own, netns};
 
 /// The plugin.
 pub(crate) struct Loopback;
@@ -26,6 +26,13 @@ fn set(socket: &mut Socket, up: bool) -> netlink::Result<Link> {
     let link = link::by_name(socket, "lo")?;
     socket.ack(link::change(link.index, &Change { up: Some(up), ..Change::default() }))?;
     lo(socket)
+}
+
+impl Own for Loopback {
+    fn read(&self, _: &Call) -> Result<()> {
+        // It has no settings.
+        Ok(())
+    }
 }
 
 impl Plugin for Loopback {

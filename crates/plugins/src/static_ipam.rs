@@ -7,6 +7,8 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::Own;
+
 /// The plugin.
 pub(crate) struct Static;
 
@@ -124,10 +126,20 @@ fn own(config: &Config, args: Option<&Args>) -> Result<Addresses> {
     }
 }
 
+fn read(call: &Call) -> Result<Addresses> {
+    call.invocation.args.refuse_unknown(&["IP", "MAC", "GATEWAY"])?;
+    own(&call.config, Some(&call.invocation.args))
+}
+
+impl Own for Static {
+    fn read(&self, call: &Call) -> Result<()> {
+        read(call).map(drop)
+    }
+}
+
 impl Plugin for Static {
     fn add(&self, call: &Call) -> Result<Outcome> {
-        call.invocation.args.refuse_unknown(&["IP", "MAC", "GATEWAY"])?;
-        Ok(own(&call.config, Some(&call.invocation.args))?.outcome())
+        Ok(read(call)?.outcome())
     }
 
     fn del(&self, _: &Call) -> Result<()> {

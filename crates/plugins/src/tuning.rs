@@ -83,7 +83,7 @@ fn check_allowlist(names: &BTreeMap<String, String>) -> Result<()> {
     let patterns = patterns.map_err(|error| invalid(format!("{ALLOWLIST} is not valid")).details(error))?;
     match names.keys().find(|name| patterns.iter().all(|pattern| !pattern.is_match(name))) {
         None => Ok(()),
-        Some(name) => Err(invalid(format!("sysctl {name} is not allowed on this node"))
+        Some(name) => Err(invalid(format!("sysctl {name:?} is not allowed on this node"))
             .details(format!("{ALLOWLIST} does not have it"))),
     }
 }
@@ -103,7 +103,7 @@ impl Addition for Tuning {
         let mut sysctls = BTreeMap::new();
         for (name, value) in written {
             if sysctls.insert(slashed(&name)?, value).is_some() {
-                return Err(invalid(format!("sysctl {name} is given twice")));
+                return Err(invalid(format!("sysctl {name:?} is given twice")));
             }
         }
         let promisc = given.promisc.or(own.promisc).unwrap_or(false);

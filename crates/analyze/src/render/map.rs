@@ -151,6 +151,7 @@ fn runtimes(out: &mut String, snapshot: &Snapshot, paint: Paint) {
             RuntimeStatus::Silent { why } => paint.yellow(&format!("silent: {}", printable(why))),
         };
         let head = format!("  {:<12}", runtime.kind);
-        hang(out, &head, head.chars().count(), &format!("{}  {state}", runtime.endpoint.display()));
+        let endpoint = printable(&runtime.endpoint.display().to_string());
+        hang(out, &head, head.chars().count(), &format!("{endpoint}  {state}"));
     }
 }

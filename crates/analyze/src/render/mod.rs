@@ -19,3 +19,33 @@ pub use who::who;
 
 /// The width that all texts keep, where names allow it.
 pub const COLUMNS: usize = 80;
+
+#[cfg(test)]
+mod tests {
+    use model::Snapshot;
+
+    use super::*;
+
+    #[test]
+    fn nothing_in_another_machines_snapshot_steers_the_terminal() {
+        let text = r#"{"version": 1, "taken_at": 0, "node":
+            {"hostname": "a\u001b[2Jb", "kernel": "6\n7", "boot_id": "b", "booted_at": 0}, "namespaces": [],
+            "leases": [{"path": "/l/10.0.0.2", "network": "n", "address": "10.0.0.2", "container": "7d0c1e5b9a3f4d22",
+                "content": "7d0c1e5b9a3f4d22", "since": 0}],
+            "runtimes": [{"kind": "docker", "endpoint": "/run/\u001b[2Jx.sock",
+                "status": {"state": "answered", "version": "\u001b[2J"},
+                "objects": [{"id": "7d0c1e5b9a3f4d22", "kind": "sandbox", "partition": "m\u001b[2Jy",
+                    "name": "\u001b[2J", "state": "\u001b[2J", "pid": 7}]}]}"#;
+        let snapshot = Snapshot::from_json(text.as_bytes()).unwrap();
+        let chains = crate::who::chains(&snapshot);
+        assert_eq!(chains.len(), 1);
+        for text in [
+            map(&snapshot, Paint::PLAIN),
+            pods(&chains, true),
+            who(&crate::who::who(&snapshot, "7d0c1e5b9a3f4d22"), Paint::PLAIN),
+        ] {
+            assert!(text.contains("7d0c1e5b9a3f") || text.contains("x.sock"), "{text:?}");
+            assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+        }
+    }
+}

@@ -37,7 +37,7 @@ fn row(chain: &Chain, wide: bool) -> Vec<String> {
     ];
     if wide {
         let path = chain.namespace.as_ref().and_then(|namespace| namespace.path.as_ref());
-        row.push(owner.map_or_else(dash, |container| container.runtime.clone()));
+        row.push(owner.map_or_else(dash, |container| printable(&container.runtime)));
         row.push(path.map_or_else(dash, |path| printable(&path.display().to_string())));
         row.push(chain.sandbox.clone().unwrap_or_else(dash));
     }

@@ -4,6 +4,8 @@ mod arguments;
 mod daemon;
 mod exchange;
 mod frame;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod keeper;
 mod lease;
 mod message;
@@ -12,7 +14,7 @@ mod registry;
 mod settings;
 mod store;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cni::{Call, Code, Config, Environment, Error, Outcome, Plugin, Result};
 use model::AttachmentKey;
@@ -20,7 +22,7 @@ use model::AttachmentKey;
 use self::lease::Lease;
 use self::protocol::{Request, Unanswered};
 use self::settings::{Identity, Shape};
-use crate::netns;
+use crate::{Own, netns};
 
 pub use self::daemon::daemon;
 
@@ -72,11 +74,24 @@ fn give_back(
     }
 }
 
+fn read(call: &Call) -> Result<(PathBuf, Shape, Identity)> {
+    let config = &call.config;
+    Ok((
+        settings::socket(config)?,
+        Shape::of(config)?,
+        Identity::of(config, &key(call), &call.invocation.args)?,
+    ))
+}
+
+impl Own for Dhcp {
+    fn read(&self, call: &Call) -> Result<()> {
+        read(call).map(drop)
+    }
+}
+
 impl Plugin for Dhcp {
     fn add(&self, call: &Call) -> Result<Outcome> {
-        let socket = settings::socket(&call.config)?;
-        let shape = Shape::of(&call.config)?;
-        let identity = Identity::of(&call.config, &key(call), &call.invocation.args)?;
+        let (socket, shape, identity) = read(call)?;
         let invalid = |error: std::io::Error| {
             Error::new(Code::InvalidNetns, "cannot use the network namespace").details(error)
         };

@@ -1,0 +1,40 @@
+//! What fuzz/ calls: the reading of bytes as of a kernel's answer, and what is made of conditions, without a kernel.
+
+use crate::language::Table;
+use crate::{Conditions, element, foreign, ruleset};
+
+/// Reads the payload of a message as a list of elements of each set, and as a rule of others; says how much was understood.
+pub fn payload(bytes: &[u8]) -> usize {
+    let mut understood = 0;
+    for found in element::found(bytes) {
+        understood += 1;
+        assert!(!found.owner.contains('\0'), "an owner's name goes on after its end");
+        for table in ruleset::tables() {
+            for set in &table.sets {
+                let shown = element::describe(&table, set, &found);
+                assert_eq!(shown.owner, found.owner);
+                let most = set.key.len() + set.data.len();
+                assert!(shown.addresses.len() <= most, "more addresses than fields: {shown:?}");
+            }
+        }
+    }
+    if let Some(rule) = foreign::parse(bytes, "FORWARD") {
+        understood += 1;
+        assert!(!rule.comment.contains('\0'));
+    }
+    understood
+}
+
+/// What a ruleset with these conditions is, for the kernel and for people. A message's attributes have 16 bits for their length.
+pub fn ruleset(conditions: &Conditions) -> String {
+    let table: Table = ruleset::conditional(conditions);
+    for message in table.messages() {
+        let bytes = message.as_bytes();
+        assert!(
+            bytes.len() <= usize::from(u16::MAX),
+            "a rule of {} bytes does not fit a message",
+            bytes.len()
+        );
+    }
+    table.text()
+}

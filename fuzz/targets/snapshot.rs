@@ -1,0 +1,61 @@
+//! Snapshots of other machines, and all that is made of them.
+#![no_main]
+
+use std::time::Duration;
+
+use analyze::render::{self, Paint};
+use analyze::{Plan, Verdict, leaks, who};
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
+use model::Snapshot;
+
+const GRACE: Duration = Duration::from_secs(60);
+/// What a user may ask, besides what the snapshot itself has.
+const QUESTIONS: [&str; 8] =
+    ["", "eth0", "2", "10.0.0.2", "02:00:00:00:00:01", "/run/netns/a", "pid:1", "ip:::1"];
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    podplumb_fuzz::mutate(data, size, max_size, seed)
+});
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(snapshot) = Snapshot::from_json(data) else { return };
+    let again = Snapshot::from_json(snapshot.to_json().as_bytes()).expect("what was written can be read");
+    assert_eq!(again, snapshot);
+    show(&render::map(&snapshot, Paint::PLAIN));
+    show(&render::coverage(&snapshot.coverage));
+    let chains = who::chains(&snapshot);
+    show(&render::pods(&chains, true));
+    let own = chains.iter().take(8).map(|chain| chain.label.as_str());
+    for question in own.chain(QUESTIONS) {
+        show(&render::who(&who::who(&snapshot, question), Paint::PLAIN));
+    }
+    plans(&snapshot);
+});
+
+/// Leaks, and what would be done about them.
+fn plans(snapshot: &Snapshot) {
+    let first = leaks(snapshot, None, GRACE);
+    let second = leaks(snapshot, Some(snapshot), GRACE);
+    show(&render::leaks(&first, true, Paint::PLAIN));
+    for finding in &first.findings {
+        let is_orphan = finding.ruling.verdict == Verdict::Orphan;
+        assert!(is_orphan || finding.steps.is_empty(), "{} would be touched", finding.label);
+    }
+    let plan = Plan::new(snapshot, &first);
+    let steps: usize = first.with(Verdict::Orphan).map(|finding| finding.steps.len()).sum();
+    assert_eq!(plan.steps.len(), steps);
+    show(&render::plan(&plan, Paint::PLAIN));
+    let text = serde_json::to_string(&plan).expect("a plan has string keys only");
+    assert_eq!(serde_json::from_str::<Plan>(&text).expect("it was written so"), plan);
+    let confirmed = Plan::confirmed((snapshot, &first), (snapshot, &second));
+    let is_planned = |step| plan.steps.contains(step);
+    assert!(confirmed.plan.steps.iter().all(is_planned), "a second look added something");
+    serde_json::to_string(&first).expect("findings have string keys only");
+}
+
+/// Names are other people's: nothing in a text may steer a terminal.
+fn show(text: &str) {
+    let steers = |c: char| c.is_control() && c != '\n';
+    assert!(!text.contains(steers), "control characters: {text:?}");
+    assert!(text.is_empty() || text.ends_with('\n'), "an unfinished line: {text:?}");
+}
