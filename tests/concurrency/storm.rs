@@ -103,7 +103,7 @@ impl Storm<'_> {
     /// it has.
     fn valid(&self) -> Vec<Attachment> {
         let finished = self.finished.lock().expect("no panic");
-        let is_valid = |number: &usize| number % 2 == 0 || !finished.contains(number);
+        let is_valid = |number: &usize| number.is_multiple_of(2) || !finished.contains(number);
         (0..MANY).filter(is_valid).map(Attachment).collect()
     }
 }
