@@ -83,9 +83,8 @@ impl Storm<'_> {
             let result = self.add(attachment, doom);
             if let Some(result) = &result {
                 self.holders.give(attachment, result);
-                if random.below(4) == 0 {
-                    std::thread::sleep(random.moment());
-                }
+                // The pod lives, some of them until all other addresses were given.
+                std::thread::sleep(Duration::from_millis(random.below(400) as u64));
                 self.holders.take(result);
             }
             // One in four runtimes lost its cache.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use podplumb_tests::{Fault, Traced, World, binaries, require, run, run_traced};
+use podplumb_tests::{Fault, Traced, World, binaries, output, require, run, run_traced};
 use serde_json::{Value, json};
 use sys::trace::End;
 
@@ -214,4 +214,11 @@ fn whose_container_may_live_keeps_its_lease_and_the_others_are_taken_over_and_to
         serde_json::from_str(&run(binaries().join("podplumb"), &["journal", "--output", "json"])).unwrap();
     assert_eq!(lines[0]["content"], "dead\r\neth0");
     assert_eq!(lines.as_array().map(Vec::len), Some(4));
+
+    // The address of the first is free again, that of the second is not.
+    let undo = |at: usize| output(binaries().join("podplumb"), &["undo", lines[at]["id"].as_str().unwrap()]);
+    assert!(undo(0).status.success());
+    assert_eq!(files("pods")["10.66.0.5"], "dead\r\neth0");
+    assert!(!undo(2).status.success());
+    assert_eq!(files("pods")["10.66.0.6"], "b\r\neth0");
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use analyze::plan::Operation;
+use model::TakeoverEvent;
 use serde::Serialize;
 
 use crate::Error;
@@ -40,7 +41,7 @@ pub enum Reversal {
     },
 }
 
-/// Reverses one operation (`RUN.N`), or all of a run (`RUN`), the last first.
+/// Reverses one operation or takeover (`RUN.N`), or all of a run (`RUN`), the last first.
 pub fn undo(store: &Store, id: &str) -> Result<Vec<Undone>, Error> {
     let mut journal = store.open()?;
     let entries = store.read()?;
@@ -56,7 +57,9 @@ pub fn undo(store: &Store, id: &str) -> Result<Vec<Undone>, Error> {
         })
         .collect();
     if begun.is_empty() {
-        return Err(Error::NoSuchId { id: id.to_owned() });
+        let undone = undo_takeovers(store, &mut journal, id)?;
+        let found = !undone.is_empty();
+        return if found { Ok(undone) } else { Err(Error::NoSuchId { id: id.to_owned() }) };
     }
     let whole_run = !begun.iter().any(|(begun, _)| *begun == id);
     let mut undone = Vec::new();
@@ -93,17 +96,7 @@ fn reverse(
             let Some(copy) = copy_of(journal.store(), entries, id, path) else {
                 return impossible("the quarantine has no copy of it");
             };
-            // In the journal first: undone twice does no harm, undone unknown does.
-            journal.write(id, Event::Undone { path: path.clone() })?;
-            match leases::restore(path, &copy) {
-                Ok(Place::Restored) => Ok(Reversal::Restored),
-                Ok(Place::Same) => Ok(same()),
-                Ok(Place::Taken(content)) => {
-                    let owner: String = content.lines().next().unwrap_or_default().chars().take(64).collect();
-                    impossible(&format!("the address belongs to {owner:?} by now"))
-                }
-                Err(error) => impossible(&error.to_string()),
-            }
+            restore_lease(journal, id, path, &copy)
         }
         Operation::SaveCache { path, .. } | Operation::RemoveCache { path, .. } => {
             match copy_of(journal.store(), entries, id, path) {
@@ -125,6 +118,38 @@ fn reverse(
         }
         Operation::RemoveStaleFile { .. } => impossible("it was empty and pinned nothing"),
     }
+}
+
+/// Puts back leases of an earlier boot that plugins gave to somebody else, where these have them no more.
+fn undo_takeovers(store: &Store, journal: &mut Journal, id: &str) -> Result<Vec<Undone>, Error> {
+    let mut undone = Vec::new();
+    for takeover in store.takeovers()?.iter().rev() {
+        let is_meant =
+            takeover.id == id || takeover.id.strip_prefix(id).is_some_and(|rest| rest.starts_with('.'));
+        let TakeoverEvent::TakeoverBegun { lease_dir, address, content, .. } = &takeover.event else {
+            continue;
+        };
+        if is_meant {
+            let path = lease_dir.join(address.to_string());
+            let result = restore_lease(journal, &takeover.id, &path, content.as_bytes())?;
+            undone.push(Undone { id: takeover.id.clone(), object: path.display().to_string(), result });
+        }
+    }
+    Ok(undone)
+}
+
+fn restore_lease(journal: &mut Journal, id: &str, path: &Path, copy: &[u8]) -> Result<Reversal, Error> {
+    // In the journal first: undone twice does no harm, undone unknown does.
+    journal.write(id, Event::Undone { path: path.to_owned() })?;
+    Ok(match leases::restore(path, copy) {
+        Ok(Place::Restored) => Reversal::Restored,
+        Ok(Place::Same) => same(),
+        Ok(Place::Taken(content)) => {
+            let owner: String = content.lines().next().unwrap_or_default().chars().take(64).collect();
+            Reversal::Impossible { why: format!("the address belongs to {owner:?} by now") }
+        }
+        Err(error) => Reversal::Impossible { why: error.to_string() },
+    })
 }
 
 /// The copy that the operation's run made of `path`.
