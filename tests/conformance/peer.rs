@@ -13,7 +13,7 @@ use sys::NetNs;
 /// How long an answer may take. Every reachability test that expects none waits for so long.
 const PATIENCE: Duration = Duration::from_millis(600);
 /// How often somebody who has to be reachable is asked.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: usize = 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
