@@ -5,6 +5,7 @@
 mod bad_input;
 mod commands;
 mod dhcp;
+mod instructions;
 mod interchange;
 mod leases;
 mod options;
