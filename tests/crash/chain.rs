@@ -53,11 +53,6 @@ impl Chain {
         self.plugins[at]["type"].as_str().expect("a type")
     }
 
-    /// A plugin that the directory lacks.
-    pub(crate) fn missing(&self, directory: &Path) -> Option<&str> {
-        (0..self.length()).map(|at| self.kind(at)).find(|kind| !directory.join(kind).exists())
-    }
-
     /// Calls one plugin, to which something may happen.
     pub(crate) fn call(
         &self,
