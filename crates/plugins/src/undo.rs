@@ -14,6 +14,10 @@ use crate::netns::{self, Container};
 
 /// How often we look, letting others run, before we sleep in between.
 const LOOKS: u32 = 200;
+/// After a transaction that deleted something the kernel frees memory, in its own time (5 to 34 ms). Whoever closes an nfnetlink socket before
+/// that waits for it, and meanwhile nobody else can change the ruleset (`nft_rcv_nl_event` holds the commit mutex): the next plugin of a
+/// chain would wait as well. So the child closes it later than that.
+const UNTIL_FREED: Duration = Duration::from_millis(200);
 /// How long we watch for the link to go while a child deletes it, before we delete it ourselves. It is 0.2 ms, as a rule.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -213,21 +217,26 @@ impl Removal {
     /// Deletes the link and returns when it is gone from every view.
     ///
     /// `RTM_DELLINK` takes effect after 0.2 ms and returns after 18, because its caller waits for RCU grace periods. A child
-    /// process does that waiting, and is also the last to close the nftables socket (5 to 34 ms).
+    /// process does that waiting, and is also the last to close the nftables socket.
     fn carry_out(self) -> netlink::Result<()> {
         let Removal { link, nft } = self;
         let nft = nft.as_ref().map(|socket| socket.as_fd().as_raw_fd());
         let Some(Doomed { index, mut deleter, mut watcher }) = link else {
             if nft.is_some() {
                 // Without a child we wait ourselves, when the socket is dropped.
-                let _ = sys::fork_detached(nft.as_slice(), || {});
+                let _ = sys::fork_detached(nft.as_slice(), || std::thread::sleep(UNTIL_FREED));
             }
             return Ok(());
         };
         let mut keep = vec![deleter.as_fd().as_raw_fd()];
         keep.extend(nft);
-        let forked = sys::fork_detached(&keep, || {
+        let forked = sys::fork_detached(&keep, move || {
             let _ = deleter.ack(link::delete(index));
+            // It may be the container's namespace that this socket holds.
+            drop(deleter);
+            if nft.is_some() {
+                std::thread::sleep(UNTIL_FREED);
+            }
         });
         if forked.is_ok() {
             let (start, mut looks) = (Instant::now(), 0);
