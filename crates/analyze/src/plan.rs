@@ -4,6 +4,7 @@
 //! lease with this content. So that two plans agree on an operation means that it is still about the same thing, and whoever
 //! carries it out can compare once more at that moment.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -166,7 +167,13 @@ impl fmt::Display for Operation {
             Operation::RemoveCache { path, .. } => write!(f, "remove cache entry {}", path.display()),
             Operation::RemoveElements { elements, .. } => match elements.as_slice() {
                 [one] => write!(f, "remove nftables element {one}"),
-                many => write!(f, "remove {} nftables elements", many.len()),
+                many => {
+                    // `inet podplumb pods4 { 10.0.0.2 }`
+                    let sets: BTreeSet<&str> =
+                        many.iter().filter_map(|text| text.split(' ').nth(2)).collect();
+                    let sets: Vec<&str> = sets.into_iter().collect();
+                    write!(f, "remove {} nftables elements ({})", many.len(), sets.join(", "))
+                }
             },
             Operation::RemoveRecord { path, .. } => write!(f, "remove record {}", path.display()),
             Operation::RemoveStaleFile { path, .. } => write!(f, "remove empty file {}", path.display()),
