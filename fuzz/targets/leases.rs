@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use ipam::{LeaseFile, RangeSets, RangeSpec, Store, allocate, free};
+use ipam::{LeaseFile, Past, RangeSets, RangeSpec, Request, Store, allocate, free};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use model::{ContainerId, IfName, NetworkName};
 use serde::Deserialize;
@@ -93,11 +93,30 @@ fn check_listing(leases: &[LeaseFile], foreign: &[String], before: &BTreeMap<Str
     assert_eq!(leases.len() + foreign.len(), others, "{leases:?} {foreign:?}");
 }
 
+/// Of earlier boots, nothing is known.
+struct Nothing;
+
+impl Past for Nothing {
+    fn earliest(&self) -> Option<model::Timestamp> {
+        None
+    }
+
+    fn is_gone(&mut self, _: &model::ContainerId) -> bool {
+        false
+    }
+}
+
 /// Addresses come from the ranges, are nobody else's and no gateway, and can be given back once.
 fn give(store: &Store, wanted: &Wanted, before: &BTreeMap<String, String>) {
     let Ok(sets) = RangeSets::new(&wanted.ranges) else { return };
-    let left = free(store, &sets).expect("a directory can be listed");
-    let Ok(given) = allocate(store, &sets, &wanted.container, &wanted.ifname, &wanted.ips) else { return };
+    let left = free(store, &sets, &mut Nothing).expect("a directory can be listed");
+    let request = Request {
+        container: &wanted.container,
+        ifname: &wanted.ifname,
+        requested: &wanted.ips,
+        takeover: None,
+    };
+    let Ok(given) = allocate(store, &sets, request) else { return };
     assert_eq!(given.len(), left.len());
     for ((set, one), left) in sets.iter().zip(&given).zip(left) {
         let address = one.address.addr();
