@@ -6,7 +6,6 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use cni::chain::{self, Request};
 use cni::{Call, Code, Command, Config, Environment, Error, Outcome, Plugin, Result};
 use ipnet::IpNet;
 use model::ContainerId;
@@ -17,6 +16,7 @@ use serde_json::{Map, Value, json};
 use sys::UnnamedFile;
 
 use crate::Own;
+use crate::ipam::{delegate, delegate_network};
 
 /// Where flanneld says what the node's subnet is.
 const SUBNET_FILE: &str = "/run/flannel/subnet.env";
@@ -35,7 +35,6 @@ struct Written {
     data_dir: PathBuf,
     delegate: Option<Map<String, Value>>,
     ipam: Option<Map<String, Value>>,
-    runtime_config: Option<Value>,
 }
 
 /// What flanneld says.
@@ -138,7 +137,6 @@ impl Written {
                 delegate.insert(key.into(), value.clone());
             }
         }
-        debug_assert!(self.runtime_config.is_none() || delegate.contains_key("runtimeConfig"));
         let mut ipam = self.ipam.clone().unwrap_or_default();
         ipam.entry("type").or_insert("host-local".into());
         let ranges: Vec<Value> = subnet.subnets.iter().map(|net| json!([{ "subnet": net }])).collect();
@@ -156,26 +154,17 @@ impl Written {
 }
 
 /// Calls the plugin that a configuration names: ours in this process, another as the protocol says.
-fn call(command: Command, config: Value, call: &Call) -> Result<Option<Outcome>> {
+fn invoke(command: Command, config: Value, call: &Call) -> Result<Option<Outcome>> {
     let kind = config.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let call = Call { invocation: call.invocation.clone(), config: Config::from_value(config)? };
     if let Some(plugin) = crate::select(&kind) {
-        let call = Call { invocation: call.invocation.clone(), config: Config::from_value(config)? };
         return match command {
             Command::Add => plugin.add(&call).map(Some),
             Command::Del => plugin.del(&call).map(|()| None),
             _ => plugin.check(&call).map(|()| None),
         };
     }
-    let args = call.invocation.args.to_string();
-    let request = Request {
-        command,
-        container: call.invocation.container.as_str(),
-        netns: call.invocation.netns.as_deref(),
-        ifname: call.invocation.ifname.as_str(),
-        args: &args,
-        path: &call.invocation.path,
-    };
-    let answer = chain::execute(&kind, &config, &request)?;
+    let answer = delegate(&kind, command, &call)?;
     match command {
         Command::Add => Outcome::from_json(&answer, call.config.version).map(Some),
         _ => Ok(None),
@@ -190,22 +179,22 @@ impl Own for Flannel {
 }
 
 impl Plugin for Flannel {
-    fn add(&self, call_: &Call) -> Result<Outcome> {
-        let written = Written::of(&call_.config)?;
+    fn add(&self, call: &Call) -> Result<Outcome> {
+        let written = Written::of(&call.config)?;
         let subnet = Subnet::read(&written.subnet_file)?;
-        let delegate = written.delegate(&call_.config, &subnet)?;
+        let delegate = written.delegate(&call.config, &subnet)?;
         let store = Scratch::create(&written.data_dir)?;
-        store.keep(&call_.invocation.container, &delegate)?;
-        let result = call(Command::Add, delegate, call_);
+        store.keep(&call.invocation.container, &delegate)?;
+        let result = invoke(Command::Add, delegate, call);
         if result.is_err() {
-            store.remove(&call_.invocation.container)?;
+            store.remove(&call.invocation.container)?;
         }
         Ok(result?.unwrap_or_default())
     }
 
-    fn del(&self, call_: &Call) -> Result<()> {
-        let written = Written::of(&call_.config)?;
-        let container = &call_.invocation.container;
+    fn del(&self, call: &Call) -> Result<()> {
+        let written = Written::of(&call.config)?;
+        let container = &call.invocation.container;
         let store = Scratch::open(&written.data_dir)?;
         let kept = match &store {
             Some(store) => store.kept(container)?,
@@ -215,23 +204,23 @@ impl Plugin for Flannel {
             Some(delegate) => delegate,
             // Nothing was kept, or a crash left it empty: what ADD would use now.
             None => match Subnet::read(&written.subnet_file) {
-                Ok(subnet) => written.delegate(&call_.config, &subnet)?,
+                Ok(subnet) => written.delegate(&call.config, &subnet)?,
                 Err(_) => return Ok(()),
             },
         };
         for key in ["prevResult", "runtimeConfig"] {
-            if let Some(value) = call_.config.raw.get(key) {
+            if let Some(value) = call.config.raw.get(key) {
                 delegate[key] = value.clone();
             }
         }
-        call(Command::Del, delegate, call_)?;
+        invoke(Command::Del, delegate, call)?;
         store.map_or(Ok(()), |store| store.remove(container))
     }
 
-    fn check(&self, call_: &Call) -> Result<()> {
-        let written = Written::of(&call_.config)?;
+    fn check(&self, call: &Call) -> Result<()> {
+        let written = Written::of(&call.config)?;
         let subnet = Subnet::read(&written.subnet_file)?;
-        call(Command::Check, written.delegate(&call_.config, &subnet)?, call_).map(drop)
+        invoke(Command::Check, written.delegate(&call.config, &subnet)?, call).map(drop)
     }
 
     fn gc(&self, config: &Config, environment: &Environment) -> Result<()> {
@@ -239,21 +228,10 @@ impl Plugin for Flannel {
         let valid = crate::ipam::valid(config)?;
         let subnet = Subnet::read(&written.subnet_file)?;
         let delegate = written.delegate(config, &subnet)?;
-        let kind = delegate["type"].as_str().unwrap_or_default().to_owned();
-        match crate::select(&kind) {
-            Some(plugin) => plugin.gc(&Config::from_value(delegate)?, environment)?,
-            None => {
-                let path = environment.path();
-                let request = Request {
-                    command: Command::Gc,
-                    container: "",
-                    netns: None,
-                    ifname: "",
-                    args: "",
-                    path: &path,
-                };
-                chain::execute(&kind, &delegate, &request)?;
-            }
+        let config = Config::from_value(delegate)?;
+        match crate::select(&config.kind) {
+            Some(plugin) => plugin.gc(&config, environment)?,
+            None => delegate_network(&config.kind, Command::Gc, &config, environment)?,
         }
         let Some(store) = Scratch::open(&written.data_dir)? else { return Ok(()) };
         for container in store.containers(config.network.as_str())? {

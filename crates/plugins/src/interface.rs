@@ -163,7 +163,7 @@ impl<D: Device> Plugin for Interfaces<D> {
         let mut errors = Vec::new();
         for key in record::of_network(&config.network, None)? {
             if !valid.contains(&(key.container.clone(), key.ifname.clone())) {
-                errors.extend(collect(&key, D::TYPE).err());
+                errors.extend(collect(&key).err());
             }
         }
         errors.extend(rules::collect(config, valid).err());
@@ -282,8 +282,8 @@ fn del_unrecorded<D: Device>(call: &Call, netns: Option<&Container>, is_damaged:
     Error::all(errors)
 }
 
-/// GC of one attachment: what DEL does, from the record alone.
-fn collect(key: &AttachmentKey, plugin: &str) -> Result<()> {
+/// GC of one attachment: what DEL does, from the record alone. Whichever plugin the network had then made it.
+fn collect(key: &AttachmentKey) -> Result<()> {
     let Some(held) = record::open(key, None)? else { return Ok(()) };
     let Held { record, .. } = &held;
     let Some(record) = record else {
@@ -293,8 +293,6 @@ fn collect(key: &AttachmentKey, plugin: &str) -> Result<()> {
             format!("the record {} cannot be understood", path.display()),
         ));
     };
-    // A network may have changed its plugin; then that one's records are still this network's.
-    debug_assert!(!plugin.is_empty());
     undo(record, None)?;
     if let Some(data_dir) = record.lease_dir.as_ref().and_then(|dir| dir.parent()) {
         ipam::release(data_dir, key, record.addresses.as_deref())?;

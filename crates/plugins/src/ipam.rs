@@ -165,7 +165,8 @@ impl Ipam {
     }
 }
 
-fn delegate(kind: &str, command: Command, call: &Call) -> Result<Value> {
+/// Calls a plugin of somebody else about the call's attachment, with the call's configuration.
+pub(crate) fn delegate(kind: &str, command: Command, call: &Call) -> Result<Value> {
     let args = call.invocation.args.to_string();
     let request = Request {
         command,
@@ -178,7 +179,13 @@ fn delegate(kind: &str, command: Command, call: &Call) -> Result<Value> {
     chain::execute(kind, &call.config.raw, &request)
 }
 
-fn delegate_network(kind: &str, command: Command, config: &Config, environment: &Environment) -> Result<()> {
+/// Calls a plugin of somebody else about the whole network.
+pub(crate) fn delegate_network(
+    kind: &str,
+    command: Command,
+    config: &Config,
+    environment: &Environment,
+) -> Result<()> {
     let path = environment.path();
     let request = Request { command, container: "", netns: None, ifname: "", args: "", path: &path };
     chain::execute(kind, &config.raw, &request).map(drop)
