@@ -227,6 +227,36 @@ pub(crate) fn list(socket: &mut Socket, table: &Table, set: &Set) -> Result<Vec<
     Ok(lists.into_iter().flatten().map(|found| (element(&found), found)).collect())
 }
 
+/// Elements that lead the same port elsewhere: for a port of one address that of any address, and the other way round. The kernel sees no
+/// conflict there, as they are in different maps.
+pub(crate) fn rivals(
+    socket: &mut Socket,
+    wanted: &[RuleElement],
+) -> Result<Vec<(RuleElement, Element, Found)>> {
+    let mut rivals = Vec::new();
+    let mut specific: Vec<(bool, Vec<(Element, Found)>)> = Vec::new();
+    for rule in wanted {
+        let RuleElement::MapPort { protocol, host_ip, host_port, pod, .. } = rule else { continue };
+        let ip = Ip::of(*pod);
+        let port = join(&[&[protocol.number()], &host_port.to_be_bytes()]);
+        if host_ip.is_some() {
+            let any = plain(Family::Inet, ip.set("ports"), port);
+            rivals.extend(any.find(socket)?.map(|found| (rule.clone(), any, found)));
+            continue;
+        }
+        if !specific.iter().any(|(v6, _)| *v6 == ip.v6) {
+            let [inet, _] = tables();
+            let set = inet.sets.iter().find(|set| set.name == ip.set("addrports"));
+            let all = set.map(|set| list(socket, &inet, set)).transpose()?.unwrap_or_default();
+            specific.push((ip.v6, all));
+        }
+        let known = specific.iter().filter(|(v6, _)| *v6 == ip.v6).flat_map(|(_, all)| all);
+        let same = known.filter(|(element, _)| element.key.ends_with(&port));
+        rivals.extend(same.map(|(element, found)| (rule.clone(), element.clone(), found.clone())));
+    }
+    Ok(rivals)
+}
+
 /// The parts of a concatenation.
 fn split<'a>(types: &[Type], bytes: &'a [u8]) -> Vec<&'a [u8]> {
     let mut at = 0;

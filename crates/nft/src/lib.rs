@@ -61,6 +61,7 @@ pub fn add(
     let mut socket = Socket::netfilter()?;
     let elements: Vec<(&RuleElement, Element)> =
         wanted.iter().flat_map(|rule| element::of(rule).into_iter().map(move |e| (rule, e))).collect();
+    yield_ports(&mut socket, owner, wanted, &may_replace)?;
     let all = |elements: &[(&RuleElement, Element)]| elements.iter().map(|(_, e)| e.add(owner)).collect();
     let mut result = wire::commit(&mut socket, all(&elements));
     // The tables are made once a boot: so first try without.
@@ -72,6 +73,26 @@ pub fn add(
         Err(error) if error.exists() => replace(&mut socket, owner, &elements, may_replace),
         result => Ok(result.map_err(|error| error.on(format_args!("table {TABLE}")))?),
     }
+}
+
+/// Makes sure that nobody has one of the ports at one address who would lose it, or keep it, at all of them.
+fn yield_ports(
+    socket: &mut Socket,
+    owner: &str,
+    wanted: &[RuleElement],
+    may_replace: impl Fn(&str) -> bool,
+) -> Result<(), AddError> {
+    let comment = element::comment(owner);
+    for (wanted, element, found) in element::rivals(socket, wanted)? {
+        if found.owner == comment {
+            continue;
+        }
+        if !may_replace(&found.owner) {
+            return Err(AddError::Taken { wanted, holder: found.owner, element: element.text() });
+        }
+        remove_if(socket, &element, |holder| holder == found.owner)?;
+    }
+    Ok(())
 }
 
 /// Makes the tables, or brings those of an older podplumb up to date.

@@ -178,6 +178,28 @@ fn a_port_is_not_taken_from_its_holder_unless_the_caller_says_so() {
 }
 
 #[test]
+fn a_port_of_one_address_and_of_all_is_the_same_port() {
+    isolate();
+    let at = |host_ip: Option<&str>, pod: &str| {
+        let RuleElement::MapPort { protocol, host_port, pod, pod_port, conditions, .. } = map_port(80, pod)
+        else {
+            unreachable!()
+        };
+        let host_ip = host_ip.map(|ip| ip.parse().unwrap());
+        [RuleElement::MapPort { protocol, host_ip, host_port, pod, pod_port, conditions }]
+    };
+    let is_taken = |result: Result<(), ours::AddError>| matches!(result, Err(ours::AddError::Taken { .. }));
+    ours::add("pods:a:eth0", &at(Some("192.0.2.1"), "10.0.0.2"), None, never).unwrap();
+    assert!(is_taken(ours::add("pods:b:eth0", &at(None, "10.0.0.3"), None, never)));
+    ours::add("pods:c:eth0", &at(Some("192.0.2.2"), "10.0.0.4"), None, never).unwrap();
+    ours::add("pods:d:eth0", &at(None, "fd00::2"), None, never).expect("the other family is another port");
+    ours::add("pods:b:eth0", &at(None, "10.0.0.3"), None, |_| true).unwrap();
+    assert!(is_taken(ours::add("pods:a:eth0", &at(Some("192.0.2.1"), "10.0.0.2"), None, never)));
+    let owners: Vec<String> = ours::list().unwrap().into_iter().map(|element| element.owner).collect();
+    assert_eq!(owners, ["pods:b:eth0", "pods:d:eth0"]);
+}
+
+#[test]
 fn an_older_table_is_brought_up_to_date_and_keeps_its_elements() {
     isolate();
     ours::add("pods:a:eth0", &[masquerade("10.0.0.2/24")], None, never).unwrap();
