@@ -1,6 +1,6 @@
 //! podplumb and its peers, side by side in one run, interleaved, in a world of its own. Prints medians and ratios.
 //!
-//! `make bench`, or with the release binaries in `$PODPLUMB_BIN_DIR`: `cargo run --release -p podplumb-benches [plugins|ports|node]`
+//! `make bench`, or with the release binaries in `$PODPLUMB_BIN_DIR`: `cargo run --release -p podplumb-benches [plugins|chains|ports|node]`
 #![allow(clippy::disallowed_methods, reason = "benchmarks run programs")]
 
 mod call;
@@ -17,6 +17,9 @@ fn main() {
     let world = world::enter();
     if wanted("plugins") {
         plugins::run(&world);
+    }
+    if wanted("chains") {
+        plugins::chains(&world);
     }
     if wanted("ports") {
         ports::run(&world);
