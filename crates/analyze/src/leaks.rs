@@ -66,8 +66,10 @@ pub struct Finding {
 pub enum PieceKind {
     /// A network namespace, pinned or inhabited.
     Namespace,
-    /// A host interface.
+    /// The host's end of a veth.
     Veth,
+    /// Another host interface: an ifb that limits what a container sends.
+    Link,
     /// A host-local lease.
     Lease,
     /// An entry of libcni's cache.
@@ -83,6 +85,7 @@ impl std::fmt::Display for PieceKind {
         f.pad(match self {
             PieceKind::Namespace => "namespace",
             PieceKind::Veth => "veth",
+            PieceKind::Link => "link",
             PieceKind::Lease => "lease",
             PieceKind::Cache => "cache",
             PieceKind::Record => "record",
@@ -168,7 +171,8 @@ fn pieces(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Piece> {
         let master = master.map(|master| format!(", port of {}", master.name)).unwrap_or_default();
         let peer = host.inside.map(|inside| format!(", peer {}", inside.name)).unwrap_or_default();
         let detail = format!("{state}{master}{peer}");
-        pieces.push(Piece { kind: PieceKind::Veth, object: host.link.name.clone(), detail, since: None });
+        let kind = if host.link.kind == "veth" { PieceKind::Veth } else { PieceKind::Link };
+        pieces.push(Piece { kind, object: host.link.name.clone(), detail, since: None });
     }
     pieces.extend(wiring.leases.iter().map(|lease| Piece {
         kind: PieceKind::Lease,
