@@ -273,12 +273,13 @@ impl HostLocal {
     pub(crate) fn del(&self, container: &ContainerId, ifname: &IfName, known: &[IpAddr]) -> Result<()> {
         let Some(store) = self.open()? else { return Ok(()) };
         let release = || -> std::result::Result<(), ::ipam::StoreError> {
-            let mut released = false;
+            let mut released = 0;
             for address in known {
-                released |= store.release(*address, container, ifname)?;
+                released += usize::from(store.release(*address, container, ifname)?);
             }
-            // Nobody remembers the addresses, or they were not right: host-local's way, reading every lease.
-            if !released {
+            // An ADD leases one address of each set. If that is not what was just released, then what is known is not
+            // what is leased (the reference plugin may have worked in between): host-local's way, reading every lease.
+            if released != self.sets.iter().count() {
                 store.release_all(container, ifname)?;
             }
             Ok(())
