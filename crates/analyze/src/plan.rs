@@ -315,7 +315,10 @@ fn elements(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Operation> {
     let mut owners: Vec<&str> = Vec::new();
     for element in &snapshot.elements {
         let key = AttachmentKey::from_file_name(&element.owner);
-        let is_own = key.is_some_and(|key| wiring.containers.contains(&&key.container));
+        let is_own = key.is_some_and(|key| {
+            wiring.containers.contains(&&key.container)
+                || wiring.stamps.iter().any(|stamp| stamp.container == key.container)
+        });
         if is_own && !owners.contains(&element.owner.as_str()) {
             owners.push(&element.owner);
         }

@@ -3,9 +3,11 @@
 //! The rows are tried in order and the first that fits decides. Everything that can move a verdict away from `Orphan`
 //! comes before the two rows that reach it, so what is not understood is never removed.
 
+use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
-use model::{Namespace, RuntimeStatus, Snapshot, Timestamp};
+use model::{AttachmentRecord, ContainerId, Gap, Namespace, RuntimeStatus, Snapshot, Source, Timestamp};
 use serde::Serialize;
 
 use crate::wiring::Wiring;
@@ -132,35 +134,40 @@ pub(crate) fn times(wiring: &Wiring<'_>) -> impl Iterator<Item = Timestamp> {
 
 /// Row 3: its namespace has a task, a socket, a tun holder, or it sends packets.
 fn alive(wiring: &Wiring<'_>, court: Court<'_>) -> Vec<Evidence> {
-    let mut facts = Vec::new();
-    for namespace in &wiring.namespaces {
-        if let Some(task) = namespace.tasks.first() {
-            let more = match namespace.tasks.len() {
-                1 => String::new(),
-                n => format!(" and {} more", n - 1),
-            };
-            facts.push(Evidence::new("task", format!("in its namespace runs {task}{more}")));
-        }
-        if let Some(sockets) = namespace.sockets.filter(|sockets| sockets.held() > 0) {
-            let text = match sockets.held() {
-                1 => "somebody has a socket in its namespace".to_owned(),
-                n => format!("somebody has {n} sockets in its namespace"),
-            };
-            facts.push(Evidence::new("socket", text));
-        }
-        if let Some(tun) = namespace
-            .links
-            .iter()
-            .find(|link| ["tun", "macvtap", "ipvtap"].contains(&link.kind.as_str()) && link.carrier)
-        {
-            facts.push(Evidence::new("tun", format!("somebody has its tun device {} open", tun.name)));
-        }
-        if let Some(text) = court.earlier.and_then(|earlier| sends(namespace, earlier)) {
-            facts.push(Evidence::new("counters", text));
-        }
-    }
+    let mut facts: Vec<Evidence> =
+        wiring.namespaces.iter().flat_map(|namespace| life(namespace, court)).collect();
     facts.extend(answers_arp(wiring, court.snapshot));
-    facts.extend(address_in_use(wiring, court.snapshot));
+    facts.extend(address_in_use(wiring, court));
+    facts
+}
+
+/// Kinds of interfaces whose frames go to whoever has their device file open.
+const TAPS: [&str; 3] = ["tun", "macvtap", "ipvtap"];
+
+/// What somebody does in a namespace.
+fn life(namespace: &Namespace, court: Court<'_>) -> Vec<Evidence> {
+    let mut facts = Vec::new();
+    if let Some(task) = namespace.tasks.first() {
+        let more = match namespace.tasks.len() {
+            1 => String::new(),
+            n => format!(" and {} more", n - 1),
+        };
+        facts.push(Evidence::new("task", format!("in its namespace runs {task}{more}")));
+    }
+    if let Some(sockets) = namespace.sockets.filter(|sockets| sockets.held() > 0) {
+        let text = match sockets.held() {
+            1 => "somebody has a socket in its namespace".to_owned(),
+            n => format!("somebody has {n} sockets in its namespace"),
+        };
+        facts.push(Evidence::new("socket", text));
+    }
+    let is_tap = |link: &&model::Link| TAPS.contains(&link.kind.as_str());
+    if let Some(tun) = namespace.links.iter().filter(is_tap).find(|link| link.carrier) {
+        facts.push(Evidence::new("tun", format!("somebody has its tun device {} open", tun.name)));
+    }
+    if let Some(text) = court.earlier.and_then(|earlier| sends(namespace, earlier)) {
+        facts.push(Evidence::new("counters", text));
+    }
     facts
 }
 
@@ -203,16 +210,24 @@ fn answers_arp(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Option<Evidence> {
     Some(Evidence::new("neighbour", format!("{} answers on the link", entry.address)))
 }
 
-/// No namespace was found for it, but somebody has its address: a container that calls itself otherwise than its runtime does.
-fn address_in_use(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Option<Evidence> {
-    if !wiring.namespaces.is_empty() {
-        return None;
-    }
+/// Somebody has its address who has no lease of it: a container that calls itself otherwise than its runtime does. One that is
+/// evidently dead has it only until it is removed.
+fn address_in_use(wiring: &Wiring<'_>, court: Court<'_>) -> Option<Evidence> {
+    let is_dead = |namespace: &Namespace| {
+        let sees = namespace.readable && (namespace.has_tasks() || namespace.sockets.is_some());
+        let tap = namespace.links.iter().any(|link| TAPS.contains(&link.kind.as_str()));
+        sees && !tap && life(namespace, court).is_empty()
+    };
+    let mut claims = wiring.claims.iter().copied();
+    let claim = claims.find(|(namespace, _)| wiring.namespaces.is_empty() || !is_dead(namespace));
     let leased = |link: &&model::Link| {
         link.addresses.iter().any(|net| wiring.leases.iter().any(|lease| lease.address == net.addr()))
     };
-    let (namespace, link) =
-        snapshot.namespaces.iter().find_map(|ns| Some((ns, ns.links.iter().find(leased)?)))?;
+    let on_host = || {
+        let host = court.snapshot.host()?;
+        Some((host, host.links.iter().find(leased)?))
+    };
+    let (namespace, link) = claim.or_else(on_host)?;
     let text = format!("{} in {} has its leased address", link.name, namespace.label());
     Some(Evidence::new("address-in-use", text))
 }
@@ -236,9 +251,15 @@ fn silent_runtimes(snapshot: &Snapshot) -> Vec<Evidence> {
 /// Row 4, second half: something that could hold it could not be read.
 fn unread(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Evidence> {
     let missing = |text: String| Evidence::new("unread", text);
-    let hiding = snapshot.coverage.iter().filter(|gap| gap.source.hides_holders());
+    let hiding = snapshot.coverage.iter().filter(|gap| may_hide(gap, wiring));
     let mut facts: Vec<Evidence> =
         hiding.map(|gap| missing(format!("{} could not be read: {}", gap.object, gap.why))).collect();
+    // A cut entry, or one that is being written.
+    let cut = snapshot.cache.iter().filter(|entry| entry.key.is_none()).filter(|entry| {
+        let name = entry.path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| is_named_in(wiring, name))
+    });
+    facts.extend(cut.map(|entry| missing(format!("{} cannot be understood", entry.path.display()))));
     for namespace in &wiring.namespaces {
         if !namespace.readable {
             facts.push(missing(format!("its namespace {} could not be read", namespace.label())));
@@ -255,10 +276,8 @@ fn unread(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Evidence> {
             facts.push(Evidence::new("pinned-elsewhere", text));
         }
         // Whether somebody has such a device open is seen only while it is up.
-        let taps = ["tun", "macvtap", "ipvtap"];
-        if let Some(tap) =
-            namespace.links.iter().find(|link| taps.contains(&link.kind.as_str()) && !link.carrier)
-        {
+        let is_tap = |link: &&model::Link| TAPS.contains(&link.kind.as_str());
+        if let Some(tap) = namespace.links.iter().filter(is_tap).find(|link| !link.carrier) {
             facts.push(Evidence::new(
                 "tap",
                 format!("somebody may have its {} device {} open", tap.kind, tap.name),
@@ -269,7 +288,8 @@ fn unread(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Evidence> {
             facts.push(Evidence::new("descriptor", text));
         }
     }
-    if wiring.namespaces.is_empty() {
+    // Where only an address tied it to a namespace, that may have been the wrong one.
+    if wiring.namespaces.is_empty() || wiring.by_address_only {
         let hidden = snapshot.namespaces.iter().filter(|namespace| !namespace.readable);
         facts.extend(
             hidden.map(|ns| missing(format!("it could live in {}, which could not be read", ns.label()))),
@@ -283,9 +303,38 @@ fn unread(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Evidence> {
     facts
 }
 
+/// Whether a gap could hide somebody who uses the wiring, or an ADD or DEL at work on it.
+fn may_hide(gap: &Gap, wiring: &Wiring<'_>) -> bool {
+    let name = Path::new(&gap.object).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    // Whose it is was guessed, or nobody said, or its namespace is at a path that others may name: then anybody may have said it there.
+    let is_unique = |ns: &&Namespace| ns.own_pins().any(|pin| crate::wiring::is_runtime_name(&pin.path));
+    let is_nobodys =
+        wiring.containers.is_empty() || wiring.by_address_only || !wiring.namespaces.iter().all(is_unique);
+    let is_named = |container: &ContainerId| is_nobodys || wiring.containers.contains(&container);
+    match gap.source {
+        // One file tells by its name whom it is about; a directory may have been about anybody.
+        Source::Leases => name.parse().map_or(true, |address: IpAddr| {
+            let addresses = wiring.addresses();
+            is_nobodys || addresses.is_empty() || addresses.contains(&address)
+        }),
+        Source::Records => {
+            AttachmentRecord::from_file_name(name).is_none_or(|(key, _)| is_named(&key.container))
+        }
+        Source::Cache if name == "results" => true,
+        Source::Cache => is_nobodys || is_named_in(wiring, name),
+        source => source.hides_holders(),
+    }
+}
+
+/// Whether the name of a file of libcni's cache, `<network>-<container>-<ifname>`, may be about the wiring.
+fn is_named_in(wiring: &Wiring<'_>, name: &str) -> bool {
+    wiring.containers.iter().any(|id| name.contains(id.as_str()))
+}
+
 /// Row 5: nothing ties it to a container. A namespace made by hand may be a router.
 fn untied(wiring: &Wiring<'_>) -> Option<Evidence> {
-    let weakly = wiring.by_address_only && wiring.runtime_pin().is_none() && wiring.stamps.is_empty();
+    let is_pinned_or_stamped = wiring.runtime_pin().is_some() || !wiring.stamps.is_empty();
+    let weakly = wiring.by_address_only && (wiring.namespaces.len() > 1 || !is_pinned_or_stamped);
     if wiring.is_tied() && !weakly {
         return None;
     }

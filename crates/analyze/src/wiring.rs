@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use model::namespace::run_path;
 use model::{
-    AttachmentKey, AttachmentRecord, CacheEntry, ContainerId, IfIndex, Lease, Link, Namespace, NsId, Nsid,
-    PodName, Runtime, RuntimeObject, Snapshot, Timestamp,
+    AttachmentKey, AttachmentRecord, CacheEntry, ContainerId, IfIndex, Lease, Link, Namespace, NsId, NsInode,
+    Nsid, PodName, Runtime, RuntimeObject, Snapshot, Timestamp,
 };
 
 /// A host interface of a wiring, and its other end where it could be seen.
@@ -46,6 +46,8 @@ pub struct Wiring<'a> {
     pub stamps: Vec<AttachmentKey>,
     /// Nothing but an address that a lease names ties its namespace to its container.
     pub by_address_only: bool,
+    /// Interfaces outside of it with an address that it leases, where nobody else leases it to them.
+    pub claims: Vec<(&'a Namespace, &'a Link)>,
 }
 
 impl<'a> Wiring<'a> {
@@ -187,6 +189,7 @@ struct Join<'a> {
     by_path: HashMap<PathBuf, usize>,
     by_pid: HashMap<u32, usize>,
     by_ns_id: HashMap<NsId, usize>,
+    by_inode: HashMap<NsInode, usize>,
     by_nsid: HashMap<Nsid, usize>,
     /// Host links by the attachment or container that claims them.
     claimed: Vec<(Node<'a>, &'a Link)>,
@@ -204,6 +207,7 @@ impl<'a> Join<'a> {
             by_path: HashMap::new(),
             by_pid: HashMap::new(),
             by_ns_id: HashMap::new(),
+            by_inode: HashMap::new(),
             by_nsid: HashMap::new(),
             claimed: Vec::new(),
             by_address_only: HashSet::new(),
@@ -218,6 +222,7 @@ impl<'a> Join<'a> {
             join.by_path.extend(namespace.own_pins().map(|pin| (run_path(&pin.path), at)));
             join.by_pid.extend(namespace.tasks.iter().map(|task| (task.pid, at)));
             join.by_ns_id.extend(namespace.ns_id.map(|id| (id, at)));
+            join.by_inode.extend(namespace.inode.map(|inode| (inode, at)));
             join.by_nsid.extend(namespace.nsid.map(|nsid| (nsid, at)));
         }
         join
@@ -268,19 +273,11 @@ impl<'a> Join<'a> {
         for record in &self.snapshot.records {
             let container = Node::Container(&record.key.container);
             self.place(container.clone());
-            // Within this boot the namespace's id settles the matter: at its path there may be another one by now.
-            let at = match record.ns_id {
-                Some(id) if record.boot_id == self.snapshot.node.boot_id => {
-                    identified.insert(&record.key);
-                    self.by_ns_id.get(&id)
-                }
-                _ => self.by_path.get(&run_path(&record.netns)),
-            };
-            if let Some(at) = at
-                .copied()
-                .filter(|at| record.ns_id.is_some() || self.was_there(*at, &record.netns, record.created))
-            {
+            if let Some(at) = self.recorded(record) {
                 self.tie(container, Node::Namespace(at));
+            }
+            if record.ns_id.is_some() && record.boot_id == self.snapshot.node.boot_id {
+                identified.insert(&record.key);
             }
         }
         for entry in &self.snapshot.cache {
@@ -303,6 +300,18 @@ impl<'a> Join<'a> {
                 self.tie(container, Node::Namespace(at));
             }
         }
+    }
+
+    /// The namespace that a record is about. Within this boot its id settles the matter: at its path there may be another
+    /// one by now. On kernels without ids another inode is another namespace, but the same inode may be as well.
+    fn recorded(&self, record: &AttachmentRecord) -> Option<usize> {
+        let same_boot = record.boot_id == self.snapshot.node.boot_id;
+        let at = match (record.ns_id, record.ns_inode) {
+            (Some(id), _) if same_boot => return self.by_ns_id.get(&id).copied(),
+            (None, Some(inode)) if same_boot => self.by_inode.get(&inode),
+            _ => self.by_path.get(&run_path(&record.netns)),
+        };
+        at.copied().filter(|at| self.was_there(*at, &record.netns, record.created))
     }
 
     /// All containers that somebody named so far.
@@ -422,14 +431,15 @@ impl<'a> Join<'a> {
             if settled.contains(&container) {
                 continue;
             }
+            // More than one may have it. Whose the lease is nobody can say then, so each of them has to be dead.
             for (at, ifname) in holders.get(&lease.address).into_iter().flatten() {
                 let namespace = self.place(Node::Namespace(*at));
                 let namespace = self.root(namespace);
                 let same_name = lease.ifname.as_ref().is_none_or(|name| name.as_str() == *ifname);
                 if same_name && !owned.contains(&namespace) {
                     self.by_address_only.insert(*at);
+                    let container = self.root(container);
                     self.parents[namespace.max(container)] = namespace.min(container);
-                    break;
                 }
             }
         }
@@ -479,7 +489,38 @@ impl<'a> Join<'a> {
                 wiring.stamps.extend(link.alias.as_deref().and_then(AttachmentKey::from_alias));
             });
         }
-        groups.into_values().filter(|wiring| !is_host_network(wiring)).collect()
+        let mut wirings: Vec<Wiring<'a>> =
+            groups.into_values().filter(|wiring| !is_host_network(wiring)).collect();
+        self.claims(&mut wirings);
+        wirings
+    }
+
+    /// Finds who uses an address that another one leases.
+    fn claims(&self, wirings: &mut [Wiring<'a>]) {
+        let mut lessees: HashMap<IpAddr, Vec<usize>> = HashMap::new();
+        for (at, wiring) in wirings.iter().enumerate() {
+            for lease in &wiring.leases {
+                lessees.entry(lease.address).or_default().push(at);
+            }
+        }
+        let mut claims = Vec::new();
+        for (own, wiring) in wirings.iter().enumerate() {
+            for namespace in &wiring.namespaces {
+                for (link, net) in
+                    namespace.links.iter().flat_map(|l| l.addresses.iter().map(move |n| (l, n)))
+                {
+                    let lessees = lessees.get(&net.addr()).map_or(&[][..], Vec::as_slice);
+                    // A lease that an address alone tied to it may be somebody else's.
+                    if !lessees.contains(&own) || wiring.by_address_only {
+                        let others = lessees.iter().filter(|lessee| **lessee != own);
+                        claims.extend(others.map(|lessee| (*lessee, (*namespace, link))));
+                    }
+                }
+            }
+        }
+        for (lessee, claim) in claims {
+            wirings[lessee].claims.push(claim);
+        }
     }
 }
 

@@ -41,11 +41,14 @@ pub enum Source {
     Records,
     /// nftables.
     Rules,
+    /// A file in a directory of leases or records that is neither. It hides nobody, but somebody put it there.
+    Foreign,
 }
 
 impl Source {
     /// Whether a gap here could hide someone who uses an attachment, so that nothing may be called an orphan on
-    /// the strength of not having seen him. (A gap in one namespace or one runtime is judged with that object.)
+    /// the strength of not having seen him. (A gap in one namespace, runtime, lease, cache entry or record is judged with
+    /// whom it may be about.)
     pub fn hides_holders(self) -> bool {
         matches!(self, Source::Processes | Source::Mounts | Source::Links)
     }
@@ -65,6 +68,7 @@ impl std::fmt::Display for Source {
             Source::Configs => "configs",
             Source::Records => "records",
             Source::Rules => "rules",
+            Source::Foreign => "foreign file",
         })
     }
 }

@@ -161,6 +161,10 @@ impl State {
             };
             // The file's name is what DEL and GC find it by: a record that says something else is not trusted.
             let named = path.file_name().and_then(|name| name.to_str());
+            if named.and_then(AttachmentRecord::from_file_name).is_none() {
+                self.gap(Source::Foreign, &path, "is no record");
+                continue;
+            }
             match AttachmentRecord::parse(&text) {
                 Ok(record) if Some(record.file_name().as_str()) != named => {
                     self.gap(Source::Records, &path, "is about another attachment than its name says");
@@ -197,7 +201,7 @@ impl State {
                 }
             };
             for name in foreign {
-                self.gap(Source::Leases, path.join(name), "is no lease");
+                self.gap(Source::Foreign, path.join(name), "is no lease");
             }
             self.leases.extend(leases.into_iter().map(|file| {
                 let owner = file.owner();
