@@ -18,14 +18,18 @@ fuzz_target!(|text: &str| {
             let has_words = text.lines().any(|line| {
                 line.strip_prefix("6 ").unwrap_or(line).contains(|c: char| !c.is_ascii_whitespace())
             });
-            assert_eq!(conditions.is_empty(), !has_words);
-            // However the words are spread over the list.
+            // Some words say nothing, as `-p all`.
+            assert!(has_words || conditions.is_empty());
+            assert!(nft::fuzz::ruleset(&conditions).contains(&conditions.id()));
+            // However the words are spread over the list; a comment is a whole text, and quotes hold blanks.
+            if text.contains("comment") || text.contains('"') {
+                return;
+            }
             let words = |list: &[String]| -> Vec<String> {
                 list.iter().flat_map(|text| text.split_ascii_whitespace()).map(str::to_owned).collect()
             };
             let again = Conditions::parse(&words(&v4), &words(&v6)).expect("the same words");
             assert_eq!((&again, again.id()), (&conditions, conditions.id()));
-            assert!(nft::fuzz::ruleset(&conditions).contains(&conditions.id()));
         }
     }
 });

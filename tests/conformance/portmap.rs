@@ -32,6 +32,9 @@ pub(crate) fn cases() -> Vec<Case> {
         case("snat false keeps every client's address", without_snat),
         case("masqAll hides every client's address", masquerade_all),
         case("conditionsV4 limits who is served", conditions),
+        case("conditionsV4 of every kind", conditions_of_every_kind),
+        case("conditionsV6", conditions_of_ipv6),
+        case("conditions that nobody knows are refused", unknown_conditions),
         case("markMasqBit", mark_bit),
         case("without port mappings nothing happens", no_mappings),
         case("a wrong port is refused", wrong_ports),
@@ -218,6 +221,61 @@ fn conditions(node: &Node) {
     inside("outside", "ip addr del 192.0.2.2/24 dev eth0");
     inside("outside", "ip addr replace 192.0.2.3/24 dev eth0");
     assert_silence("outside", Tcp, NODE, 8080);
+}
+
+/// Adds a pod under these conditions, and asks it from outside, where every packet has the mark 7.
+fn assert_conditions(node: &Node, key: &str, to: &str, all: &[(&str, bool)]) {
+    node.outside();
+    run("nft", &["add", "table", "inet", "marks"]);
+    run("nft", &["add", "chain", "inet", "marks", "c", "{ type filter hook prerouting priority -150; }"]);
+    run("nft", &["add", "rule", "inet", "marks", "c", "meta mark set 7"]);
+    for (words, is_reached) in all {
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let network = with(node, key, json!(words));
+        let result = network.add("a");
+        let a = Listener::start("a", 80);
+        if *is_reached {
+            assert_reaches("outside", Tcp, to, 8080, "a");
+        } else {
+            assert_silence("outside", Tcp, to, 8080);
+        }
+        drop(a);
+        network.del("a", &result);
+        run("ip", &["netns", "del", "a"]);
+    }
+}
+
+fn conditions_of_every_kind(node: &Node) {
+    let all = [
+        ("-i up+", true),
+        ("! -i uplink", false),
+        ("-m conntrack --ctstate NEW,ESTABLISHED", true),
+        ("-m conntrack ! --ctstate NEW", false),
+        ("-m addrtype --dst-type LOCAL", true),
+        ("-m addrtype --src-type LOCAL,MULTICAST", false),
+        ("-m mark --mark 0x7", true),
+        ("-m mark --mark 0x1/0x3", false),
+        ("-m mark ! --mark 0x8/0x8", true),
+        ("-m tcp --sport 1024:", true),
+        ("-m tcp ! --sport 1024:65535", false),
+        ("-m multiport --dports 53,8000:8100", true),
+        ("-m multiport ! --dports 53,8000:8100", false),
+        ("-m multiport --sports 1:1023,1024:65535", true),
+        ("! -s 192.0.2.3 ! -d 192.0.2.4", true),
+    ];
+    assert_conditions(node, "conditionsV4", NODE, &all);
+}
+
+fn conditions_of_ipv6(node: &Node) {
+    let all =
+        [("-i uplink -s ::/0", true), ("! -d ::/1 ! -i lo", false), ("-m addrtype --dst-type LOCAL", true)];
+    assert_conditions(node, "conditionsV6", NODE_6, &all);
+}
+
+fn unknown_conditions(node: &Node) {
+    let answer = with(node, "conditionsV4", json!(["--no-such-word", "7"])).try_add("a");
+    assert!(!answer.ok && answer.code() > 0, "{:#}", answer.json);
+    assert!(answer.json.to_string().contains("--no-such-word"), "it is named: {:#}", answer.json);
 }
 
 fn mark_bit(node: &Node) {

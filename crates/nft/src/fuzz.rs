@@ -1,7 +1,7 @@
 //! What fuzz/ calls: the reading of bytes as of a kernel's answer, and what is made of conditions, without a kernel.
 
 use crate::language::Table;
-use crate::{Conditions, element, foreign, ruleset};
+use crate::{Conditions, element, foreign, language, ruleset};
 
 /// Reads the payload of a message as a list of elements of each set, and as a rule of others; says how much was understood.
 pub fn payload(bytes: &[u8]) -> usize {
@@ -17,6 +17,10 @@ pub fn payload(bytes: &[u8]) -> usize {
                 assert!(shown.addresses.len() <= most, "more addresses than fields: {shown:?}");
             }
         }
+    }
+    if let Some((_, Some(rule))) = language::read_rule(bytes) {
+        understood += 1;
+        assert!(!rule.text().contains('\0'));
     }
     if let Some(rule) = foreign::parse(bytes, "FORWARD") {
         understood += 1;
@@ -35,6 +39,14 @@ pub fn ruleset(conditions: &Conditions) -> String {
             "a rule of {} bytes does not fit a message",
             bytes.len()
         );
+    }
+    for chain in &table.chains {
+        for rule in &chain.rules {
+            let message = rule.message(&table, &chain.name);
+            let read = language::read_rule(message.as_bytes().get(16..).unwrap_or_default());
+            let read = read.and_then(|(_, rule)| rule).map(|rule| rule.text());
+            assert_eq!(read.as_deref(), Some(rule.text().as_str()), "a rule does not read back");
+        }
     }
     table.text(|_| Vec::new())
 }

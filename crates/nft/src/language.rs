@@ -1,6 +1,9 @@
 //! The part of nftables' language that podplumb's ruleset needs, as data: written as netlink messages for the kernel and as
 //! nft's text for people.
 
+mod matches;
+mod read;
+
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -9,6 +12,20 @@ use netlink::message::{APPEND, CREATE};
 
 use crate::wire::attribute::*;
 use crate::wire::{Kind, message};
+
+pub(crate) use matches::{ADDRESS_TYPES, End, Match, STATES};
+pub(crate) use read::rule as read_rule;
+
+/// Bases of a packet's headers (`NFT_PAYLOAD_*`).
+const LINK: u32 = 0;
+const NETWORK: u32 = 1;
+const TRANSPORT: u32 = 2;
+/// What is known of a packet beside its bytes (`NFT_META_*`).
+const META_MARK: u32 = 3;
+const META_IIFNAME: u32 = 6;
+const META_OIFNAME: u32 = 7;
+const META_NFPROTO: u32 = 15;
+const META_L4PROTO: u32 = 16;
 
 /// Address families of tables (`NFPROTO_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,6 +206,7 @@ pub(crate) enum Field {
     Ip6Source,
     Ip6Destination,
     Protocol,
+    SourcePort,
     DestinationPort,
     InInterface,
     OutInterface,
@@ -201,7 +219,7 @@ impl Field {
             Field::IpSource | Field::IpDestination => Type::Ipv4,
             Field::Ip6Source | Field::Ip6Destination => Type::Ipv6,
             Field::Protocol => Type::Protocol,
-            Field::DestinationPort => Type::Port,
+            Field::SourcePort | Field::DestinationPort => Type::Port,
             Field::InInterface | Field::OutInterface => Type::Interface,
             Field::EtherSource => Type::Ether,
         }
@@ -214,6 +232,7 @@ impl Field {
             Field::Ip6Source => "ip6 saddr",
             Field::Ip6Destination => "ip6 daddr",
             Field::Protocol => "meta l4proto",
+            Field::SourcePort => "th sport",
             Field::DestinationPort => "th dport",
             Field::InInterface => "iifname",
             Field::OutInterface => "oifname",
@@ -231,12 +250,6 @@ impl Field {
     }
 
     fn load(self, rule: Request, register: u32) -> Request {
-        const LINK: u32 = 0;
-        const NETWORK: u32 = 1;
-        const TRANSPORT: u32 = 2;
-        const META_IIFNAME: u32 = 6;
-        const META_OIFNAME: u32 = 7;
-        const META_L4PROTO: u32 = 16;
         let length = self.kind().length() as u32;
         match self {
             Field::IpSource => payload(rule, register, NETWORK, 12, length),
@@ -244,29 +257,13 @@ impl Field {
             Field::Ip6Source => payload(rule, register, NETWORK, 8, length),
             Field::Ip6Destination => payload(rule, register, NETWORK, 24, length),
             Field::EtherSource => payload(rule, register, LINK, 6, length),
+            Field::SourcePort => payload(rule, register, TRANSPORT, 0, length),
             Field::DestinationPort => payload(rule, register, TRANSPORT, 2, length),
             Field::Protocol => meta(rule, register, META_L4PROTO),
             Field::InInterface => meta(rule, register, META_IIFNAME),
             Field::OutInterface => meta(rule, register, META_OIFNAME),
         }
     }
-}
-
-/// One condition of a rule.
-#[derive(Debug, Clone)]
-pub(crate) enum Match {
-    /// IPv6, or IPv4; in text only where no field says so anyway.
-    IsV6(bool),
-    /// The fields are in the set, or not.
-    In(Vec<Field>, String, bool),
-    /// The field is in the subnet, or not.
-    Net(Field, ipnet::IpNet, bool),
-    /// The field is this interface, or not.
-    Interface(Field, String, bool),
-    /// The destination is an address of the node.
-    Local,
-    /// The connection's destination was translated.
-    Translated,
 }
 
 /// What a rule does.
@@ -284,6 +281,8 @@ pub(crate) enum Action {
         key: Vec<Field>,
         map: String,
     },
+    /// What somebody else wrote into podplumb's table.
+    Unknown,
 }
 
 /// A rule.
@@ -292,6 +291,11 @@ pub(crate) struct Rule {
     pub(crate) matches: Vec<Match>,
     pub(crate) action: Action,
 }
+
+/// Verdicts (`NF_*`, `NFT_*`).
+const NF_DROP: i32 = 0;
+const NFT_JUMP: i32 = -3;
+const NFT_RETURN: i32 = -5;
 
 /// `NFT_REG32_00`: the first of sixteen registers of four bytes.
 const REGISTER: u32 = 8;
@@ -308,6 +312,10 @@ fn payload(rule: Request, register: u32, base: u32, offset: u32, length: u32) ->
     expression(rule, "payload", |r| {
         r.attr_be32(1, register).attr_be32(2, base).attr_be32(3, offset).attr_be32(4, length)
     })
+}
+
+fn ct(rule: Request, key: u32) -> Request {
+    expression(rule, "ct", |r| r.attr_be32(1, REGISTER).attr_be32(2, key))
 }
 
 fn mask(rule: Request, bits: &[u8]) -> Request {
@@ -352,63 +360,6 @@ fn load(mut rule: Request, fields: &[Field]) -> Request {
     rule
 }
 
-impl Match {
-    fn fields(&self) -> &[Field] {
-        match self {
-            Match::In(fields, ..) => fields,
-            Match::Net(field, ..) | Match::Interface(field, ..) => std::slice::from_ref(field),
-            _ => &[],
-        }
-    }
-
-    fn write(&self, rule: Request) -> Request {
-        match self {
-            // Written by the rule, once.
-            Match::IsV6(_) => rule,
-            Match::In(fields, set, is_in) => expression(load(rule, fields), "lookup", |r| {
-                let r = r.attr_str(1, set).attr_be32(2, REGISTER);
-                if *is_in { r } else { r.attr_be32(5, 1) }
-            }),
-            Match::Net(field, net, is_in) => {
-                let rule = load(rule, std::slice::from_ref(field));
-                let rule = mask(rule, &crate::octets(net.netmask()));
-                compare(rule, *is_in, &crate::octets(net.network()))
-            }
-            Match::Interface(field, name, is_it) => {
-                compare(load(rule, std::slice::from_ref(field)), *is_it, &crate::interface(name))
-            }
-            Match::Local => {
-                const RESULT_ADDRTYPE: u32 = 3;
-                const FLAG_DADDR: u32 = 2;
-                const RTN_LOCAL: u32 = 2;
-                let rule = expression(rule, "fib", |r| {
-                    r.attr_be32(1, REGISTER).attr_be32(2, RESULT_ADDRTYPE).attr_be32(3, FLAG_DADDR)
-                });
-                compare(rule, true, &RTN_LOCAL.to_ne_bytes())
-            }
-            Match::Translated => {
-                const KEY_STATUS: u32 = 2;
-                const IPS_DST_NAT: u32 = 1 << 5;
-                let rule = expression(rule, "ct", |r| r.attr_be32(1, REGISTER).attr_be32(2, KEY_STATUS));
-                compare(mask(rule, &IPS_DST_NAT.to_ne_bytes()), false, &[0; 4])
-            }
-        }
-    }
-
-    fn text(&self) -> String {
-        let not = |yes: &bool| if *yes { "" } else { "!= " };
-        match self {
-            Match::IsV6(true) => "meta nfproto ipv6".into(),
-            Match::IsV6(false) => "meta nfproto ipv4".into(),
-            Match::In(fields, set, is_in) => format!("{} {}@{set}", concatenation(fields), not(is_in)),
-            Match::Net(field, net, is_in) => format!("{} {}{net}", field.name(), not(is_in)),
-            Match::Interface(field, name, is_it) => format!("{} {}\"{name}\"", field.name(), not(is_it)),
-            Match::Local => "fib daddr type local".into(),
-            Match::Translated => "ct status dnat".into(),
-        }
-    }
-}
-
 fn concatenation(fields: &[Field]) -> String {
     fields.iter().map(|field| field.name()).collect::<Vec<_>>().join(" . ")
 }
@@ -422,16 +373,13 @@ impl Action {
     }
 
     fn write(&self, rule: Request) -> Request {
-        const NF_DROP: i32 = 0;
-        const NFT_JUMP: i32 = -3;
-        const NFT_RETURN: i32 = -5;
         match self {
             Action::Drop => verdict(rule, NF_DROP, None),
             Action::Return => verdict(rule, NFT_RETURN, None),
+            Action::Unknown => rule,
             Action::Jump(chain) => verdict(rule, NFT_JUMP, Some(chain)),
             Action::Masquerade => expression(rule, "masq", |r| r),
             Action::Mark(bits) => {
-                const META_MARK: u32 = 3;
                 // mark = mark & !bits ^ bits
                 let (keep, set) = ((!bits).to_ne_bytes(), bits.to_ne_bytes());
                 let rule = expression(meta(rule, REGISTER, META_MARK), "bitwise", |r| {
@@ -463,6 +411,7 @@ impl Action {
         match self {
             Action::Drop => "drop".into(),
             Action::Return => "return".into(),
+            Action::Unknown => "# a rule that is not podplumb's".into(),
             Action::Masquerade => "masquerade".into(),
             Action::Mark(bits) => format!("meta mark set meta mark | 0x{bits:08x}"),
             Action::Jump(chain) => format!("jump {chain}"),
@@ -475,6 +424,11 @@ impl Action {
 }
 
 impl Rule {
+    /// A rule that podplumb does not write.
+    pub(crate) fn unknown() -> Self {
+        Self { matches: Vec::new(), action: Action::Unknown }
+    }
+
     /// Whether it is about IPv6 only, or about IPv4 only: by its fields, or because it says so.
     fn is_v6(&self) -> Option<bool> {
         let said = self.matches.iter().find_map(|m| match m {
@@ -491,7 +445,6 @@ impl Rule {
     /// The kernel looks at bytes, so a rule about IPv4's has to make sure first that it is IPv4.
     fn guard(&self, rule: Request, family: Family) -> Request {
         const META_PROTOCOL: u32 = 1;
-        const META_NFPROTO: u32 = 15;
         match (self.is_v6(), family) {
             (None, _) => rule,
             (Some(v6), Family::Inet) => {
@@ -504,7 +457,7 @@ impl Rule {
         }
     }
 
-    fn message(&self, table: &Table, chain: &str) -> Request {
+    pub(crate) fn message(&self, table: &Table, chain: &str) -> Request {
         message("create nftables rule", Kind::NewRule, table.family as u8, CREATE | APPEND)
             .attr_str(RULE_TABLE, table.name)
             .attr_str(RULE_CHAIN, chain)
@@ -515,7 +468,7 @@ impl Rule {
             })
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         // A field of one family implies it, so nft leaves it out.
         let is_implied = self.fields().any(|field| field.is_v6().is_some());
         let matches = self.matches.iter().filter(|m| !(is_implied && matches!(m, Match::IsV6(_))));

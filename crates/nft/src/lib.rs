@@ -23,7 +23,7 @@ pub use conditions::Conditions;
 pub use ruleset::TABLE;
 
 use element::{Element, Found};
-use language::Table;
+use language::{Rule, Table};
 use wire::{Kind, attribute};
 
 /// Why an attachment did not get its elements.
@@ -275,6 +275,27 @@ fn all_tables(socket: &mut Socket) -> netlink::Result<Vec<Table>> {
     Ok(tables)
 }
 
+/// Adds the chains that conditions added. What a condition says is in no record, only in the rules.
+fn conditional_chains(socket: &mut Socket, table: &mut Table) -> netlink::Result<()> {
+    let ids = table.sets.iter().filter_map(|set| set.name.split_once('-').map(|(_, id)| id.to_owned()));
+    let mut ids: Vec<String> = ids.collect();
+    ids.dedup();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let request = wire::message("list nftables rules", Kind::GetRule, table.family as u8, 0)
+        .attr_str(attribute::RULE_TABLE, table.name);
+    let rules = socket.dump(&request, language::read_rule)?;
+    for id in ids {
+        let chains = ruleset::conditional_chains(&id, |chain| {
+            let own = rules.iter().filter(|(of, _)| of == chain);
+            own.map(|(_, rule)| rule.clone().unwrap_or_else(Rule::unknown)).collect()
+        });
+        table.chains.extend(chains);
+    }
+    Ok(())
+}
+
 /// `family name` of every nftables table.
 pub fn table_names() -> netlink::Result<Vec<String>> {
     let mut socket = Socket::netfilter()?;
@@ -303,7 +324,8 @@ pub fn text() -> String {
 pub fn text_with_elements() -> netlink::Result<String> {
     let mut socket = Socket::netfilter()?;
     let mut text = String::new();
-    for table in all_tables(&mut socket)? {
+    for mut table in all_tables(&mut socket)? {
+        conditional_chains(&mut socket, &mut table)?;
         let mut elements = Vec::new();
         for set in &table.sets {
             let found = element::list(&mut socket, &table, set)?;

@@ -181,6 +181,7 @@ fn port_rules(conditions: Option<&Conditions>) -> Vec<Rule> {
     let id = id.as_deref();
     let mut rules = Vec::new();
     for ip in IPS {
+        rules.extend(conditions.iter().flat_map(|conditions| conditions.returns(ip.v6)));
         let given = conditions.map(|conditions| conditions.matches(ip.v6)).unwrap_or_default();
         let dnat =
             |map: &str, key: Vec<Field>| Action::Dnat { v6: ip.v6, key, map: variant(&ip.set(map), id) };
@@ -189,7 +190,7 @@ fn port_rules(conditions: Option<&Conditions>) -> Vec<Rule> {
         let with = |own: Vec<Match>| [own, given.clone()].concat();
         rules.extend([
             rule(with(vec![Match::IsV6(ip.v6)]), dnat("addrports", certain)),
-            rule(with(vec![Match::IsV6(ip.v6), Match::Local]), dnat("ports", port.to_vec())),
+            rule(with(vec![Match::IsV6(ip.v6), Match::LOCAL]), dnat("ports", port.to_vec())),
         ]);
     }
     rules
@@ -202,17 +203,27 @@ fn to_ports(conditions: Option<&str>) -> Vec<Rule> {
 /// What port mappings with these conditions need besides [`tables`]: maps of their own, and chains that look into them.
 pub(crate) fn conditional(conditions: &Conditions) -> Table {
     let id = conditions.id();
-    let id = Some(id.as_str());
-    let named = |name: &str| variant(name, id);
-    let destination = (-100, "dstnat");
+    let rules = |chain: &str| match chain == variant("ports", Some(&id)) {
+        true => port_rules(Some(conditions)),
+        false => to_ports(Some(&id)),
+    };
     Table {
         family: Family::Inet,
         name: TABLE,
-        sets: IPS.into_iter().flat_map(|ip| port_maps(ip, id)).collect(),
-        chains: vec![
-            chain(&named("ports"), None, port_rules(Some(conditions))),
-            chain(&named("prerouting"), hook("nat", At::Prerouting, destination), to_ports(id)),
-            chain(&named("output"), hook("nat", At::Output, (-100, "-100")), to_ports(id)),
-        ],
+        sets: IPS.into_iter().flat_map(|ip| port_maps(ip, Some(&id))).collect(),
+        chains: conditional_chains(&id, rules).into(),
     }
+}
+
+/// The chains of conditions with this name, with the rules of each.
+pub(crate) fn conditional_chains(id: &str, rules: impl Fn(&str) -> Vec<Rule>) -> [Chain; 3] {
+    let named = |name: &str, hook: Option<Hook>| {
+        let name = variant(name, Some(id));
+        chain(&name, hook, rules(&name))
+    };
+    [
+        named("ports", None),
+        named("prerouting", hook("nat", At::Prerouting, (-100, "dstnat"))),
+        named("output", hook("nat", At::Output, (-100, "-100"))),
+    ]
 }

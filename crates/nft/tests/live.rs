@@ -235,31 +235,113 @@ fn a_long_owners_comment_still_tells_it_from_others() {
     assert!(ours::remove(&mut socket, &owners[0], &[masquerade("10.0.0.2/24")]).unwrap());
 }
 
+/// A port mapping with these conditions, of IPv4 and of IPv6.
+fn map_port_if(v4: &[&str], v6: &[&str]) -> (Vec<RuleElement>, ours::Conditions) {
+    let [v4, v6] = [v4, v6].map(|words| words.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let conditions = ours::Conditions::parse(&v4, &v6).unwrap();
+    let mapping = |pod: &str| match map_port(80, pod) {
+        RuleElement::MapPort { protocol, host_ip, host_port, pod, pod_port, .. } => {
+            let conditions = Some(conditions.id());
+            RuleElement::MapPort { protocol, host_ip, host_port, pod, pod_port, conditions }
+        }
+        other => other,
+    };
+    (vec![mapping("10.0.0.2"), mapping("fd00::2")], conditions)
+}
+
 #[test]
 fn conditions_have_maps_and_chains_of_their_own() {
     isolate();
-    let words = ["!", "-d", "192.0.2.0/24"].map(String::from);
-    let conditions = ours::Conditions::parse(&words, &[]).unwrap();
-    let RuleElement::MapPort { protocol, host_ip, host_port, pod, pod_port, .. } = map_port(80, "10.0.0.2")
-    else {
-        unreachable!()
-    };
-    let mapping = RuleElement::MapPort {
-        protocol,
-        host_ip,
-        host_port,
-        pod,
-        pod_port,
-        conditions: Some(conditions.id()),
-    };
-    ours::add("pods:a:eth0", &[mapping], Some(&conditions), never).unwrap();
+    let (mapping, conditions) = map_port_if(&["!", "-d", "192.0.2.0/24"], &[]);
+    ours::add("pods:a:eth0", &mapping, Some(&conditions), never).unwrap();
     let seen = run("nft", &["list", "ruleset"]);
     let rule = format!("map @ports4-{}", conditions.id());
     let line = seen.lines().find(|line| line.contains(&rule)).expect("a rule");
     assert!(line.contains("ip daddr != 192.0.2.0/24"), "{line}");
     let mut socket = Socket::netfilter().unwrap();
-    assert_eq!(ours::list().unwrap().len(), 1);
-    assert_eq!(ours::remove_where(&mut socket, |_| true).unwrap(), 1);
+    assert_eq!(ours::list().unwrap().len(), 2);
+    assert_eq!(ours::remove_where(&mut socket, |_| true).unwrap(), 2);
+}
+
+/// Conditions of every kind, as iptables has them.
+const CONDITIONS: &[&str] = &[
+    "-s 192.0.2.0/25",
+    "! -s 192.0.2.1",
+    "-d 192.0.2.0/255.255.255.192",
+    "-i eth0",
+    "! -i eth+",
+    "-p tcp --sport 1024:",
+    // (Of UDP, iptables-translate 1.8.9 forgets the "!".)
+    "-p tcp ! --dport 53",
+    "! -p tcp",
+    "-m mark --mark 0x7",
+    "-m mark ! --mark 0x10/0xf0",
+    "-m conntrack --ctstate NEW",
+    "-m conntrack ! --ctstate NEW,RELATED,INVALID",
+    "-m addrtype --dst-type LOCAL",
+    "-m addrtype ! --src-type MULTICAST",
+];
+
+#[test]
+fn the_text_has_conditional_mappings_too() {
+    isolate();
+    let all = CONDITIONS.iter().map(|words| words.split_whitespace().collect::<Vec<_>>());
+    let neighbours =
+        ["!", "--sport", "80", "!", "--dport", "80", "!", "-s", "10.0.0.1", "!", "-d", "10.0.0.2"];
+    let mixed = ["--sport", "80", "!", "--dport", "80", "-s", "10.0.0.1", "!", "-d", "10.0.0.2"];
+    let several = ["-s", "10.0.0.0/8,192.0.2.1", "-m", "multiport", "-p", "tcp", "--dports", "80,1000:2000"];
+    let v6 = ["-s", "fd00::/8,fe80::/10", "!", "-i", "veth+", "-m", "multiport", "!", "--dports", "80,81"];
+    let each = all.map(|words| (words, Vec::new())).chain([
+        (neighbours.to_vec(), Vec::new()),
+        (mixed.to_vec(), Vec::new()),
+        (several.to_vec(), v6.to_vec()),
+    ]);
+    for (at, (v4, v6)) in each.enumerate() {
+        let (mapping, conditions) = map_port_if(&v4, &v6);
+        ours::add(&format!("pods:{at}:eth0"), &mapping, Some(&conditions), |_| true).unwrap();
+    }
+    let seen = run("nft", &["list", "ruleset"]);
+    let text = ours::text_with_elements().unwrap();
+    assert!(text.contains("tcp . 80 comment \"pods:16:eth0\" : 10.0.0.2 . 80"), "{text}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, &text).unwrap();
+    run("nft", &["flush", "ruleset"]);
+    run("nft", &["-f", &file.path().display().to_string()]);
+    let again = run("nft", &["list", "ruleset"]);
+    let differ = seen.lines().zip(again.lines()).find(|(seen, again)| seen != again);
+    assert!(differ.is_none() && seen == again, "{differ:?}");
+    assert!(!text.contains("not podplumb's"), "{text}");
+    assert_eq!(ours::text_with_elements().unwrap(), text, "nft writes some expressions in other ways");
+    // What somebody else adds is no reason to print nothing, and is not passed over.
+    let chain = text.lines().find_map(|line| line.trim().strip_prefix("chain ports-")?.strip_suffix(" {"));
+    run("nft", &["add", "rule", "inet", "podplumb", &format!("ports-{}", chain.unwrap()), "ip ttl 1 accept"]);
+    assert_eq!(ours::text_with_elements().unwrap().matches("# a rule that is not podplumb's").count(), 1);
+}
+
+#[test]
+fn conditions_are_what_iptables_translates_them_to() {
+    isolate();
+    run("nft", &["add", "table", "inet", "theirs"]);
+    for words in CONDITIONS {
+        let (mapping, conditions) = map_port_if(&words.split_whitespace().collect::<Vec<_>>(), &[]);
+        ours::add("pods:a:eth0", &mapping, Some(&conditions), |_| true).unwrap();
+        let command = ["-t", "nat", "-A", "PREROUTING"].into_iter().chain(words.split_whitespace());
+        let command: Vec<&str> = command.chain(["-j", "ACCEPT"]).collect();
+        // nft 'add rule ip nat PREROUTING ct state new counter accept'
+        let theirs = run("iptables-translate", &command);
+        let theirs = theirs.trim().trim_start_matches("nft 'add rule ip nat PREROUTING ");
+        let theirs = theirs.trim_end_matches("counter accept'").to_owned();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let script = format!("table inet theirs {{ chain c {{ meta nfproto ipv4 {theirs} return; }}; }}\n");
+        std::fs::write(&file, format!("table inet theirs\ndelete table inet theirs\n{script}")).unwrap();
+        run("nft", &["-f", &file.path().display().to_string()]);
+        let theirs = run("nft", &["list", "table", "inet", "theirs"]);
+        let theirs = theirs.lines().find_map(|line| line.trim().strip_suffix(" return")).unwrap();
+        let theirs = theirs.trim_start_matches("meta nfproto ipv4 ").replace("ip protocol", "meta l4proto");
+        let ours = run("nft", &["list", "chain", "inet", "podplumb", &format!("ports-{}", conditions.id())]);
+        let same = ours.lines().filter(|line| line.contains(&format!("{theirs} dnat ip to "))).count();
+        assert_eq!(same, 2, "{words}: {theirs}");
+    }
 }
 
 #[test]
