@@ -37,6 +37,44 @@ fn what_ours_added_the_reference_plugin_deletes() {
 }
 
 #[test]
+fn what_the_reference_tuning_changed_ours_restores() {
+    if !can_run() {
+        return;
+    }
+    let world = World::enter();
+    let shown = || inside("a", &["ip", "-d", "link", "show", "eth0"]);
+    let files = || std::fs::read_dir("/run/cni/tuning").map_or(0, Iterator::count);
+    let bridge = Plugin::bridge(&world, Plugins::Reference).add("a").json;
+    let before = shown();
+    let config = serde_json::json!({
+        "cniVersion": "1.0.0", "name": "pods", "type": "tuning", "prevResult": bridge,
+        "mac": "0a:58:0a:42:00:09", "mtu": 1400, "promisc": true, "allmulti": true,
+    });
+    let with = |plugins| Plugin::of(&world.plugin_dir(plugins), config.clone());
+    let [theirs, ours] = [Plugins::Reference, Plugins::Podplumb].map(with);
+    let add = || {
+        assert!(theirs.on("ADD", "a").ok);
+        assert!(shown().contains("mtu 1400"), "{}", shown());
+        assert_eq!(files(), 1);
+    };
+    add();
+    ours.del("a");
+    assert_eq!(shown(), before);
+    assert_eq!(files(), 0);
+    ours.del("a");
+
+    // A crash of the reference plugin leaves an empty file: nothing can be restored, and nothing has to wait for it.
+    std::fs::write("/run/cni/tuning/a_eth0.json", "").unwrap();
+    ours.del("a");
+    assert_eq!((shown(), files()), (before, 0));
+
+    add();
+    podplumb_tests::run("ip", &["netns", "del", "a"]);
+    ours.del("a");
+    assert_eq!(files(), 0, "the namespace is gone, and what was in it");
+}
+
+#[test]
 fn our_bridge_calls_an_ipam_plugin_of_somebody_else() {
     if !can_run() {
         return;

@@ -1,9 +1,11 @@
 //! Sysctls of a container's namespace, and settings of its interface.
 
+mod backup;
+
 use std::collections::BTreeMap;
 
-use cni::{Code, Config, Error, Result};
-use model::{Before, IfName, Link, MacAddr};
+use cni::{Call, Code, Config, Error, Result};
+use model::{AttachmentRecord, Before, IfName, Link, MacAddr};
 use netlink::Socket;
 use netlink::link::{self, Change};
 use regex_lite::Regex;
@@ -12,7 +14,7 @@ use serde::Deserialize;
 use crate::chained::{Addition, Work};
 use crate::host::kernel;
 use crate::interface::requested_mac;
-use crate::netns;
+use crate::netns::{self, Container};
 
 /// Sysctls that an administrator allows, a regular expression a line. Without the file, all of net are allowed.
 const ALLOWLIST: &str = "/etc/cni/tuning/allowlist.conf";
@@ -168,6 +170,11 @@ impl Addition for Tuning {
             interface.mtu = self.mtu_bytes.unwrap_or(interface.mtu);
         }
         Ok(())
+    }
+
+    /// Restores what the reference plugin changed, where that made the attachment.
+    fn unmake(call: &Call, netns: Option<&Container>, record: Option<&AttachmentRecord>) -> Result<()> {
+        if record.is_some() { Ok(()) } else { backup::restore(call, netns) }
     }
 
     fn check(&self, work: &Work<'_>) -> Result<()> {

@@ -108,7 +108,7 @@ fn give_back(
 }
 
 /// One request for each setting, so that a device that refuses one takes the others.
-fn restoring(index: IfIndex, before: &Before) -> Vec<Request> {
+pub(crate) fn restoring(index: IfIndex, before: &Before) -> Vec<Request> {
     let nothing = Change::default;
     let changes = [
         before.mtu_bytes.map(|mtu| Change { mtu_bytes: Some(mtu), ..nothing() }),
