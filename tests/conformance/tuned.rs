@@ -4,7 +4,7 @@ use podplumb_tests::run;
 use serde_json::{Value, json};
 
 use crate::case::{Case, IFB, VRF};
-use crate::node::{Network, Node, OUTSIDE, addresses, inside};
+use crate::node::{Network, Node, OUTSIDE, OUTSIDE_6, addresses, inside};
 use crate::peer::Protocol::Tcp;
 use crate::peer::{Listener, assert_reaches};
 use crate::setup::{bandwidth, plain_bridge, pool, pool_4};
@@ -27,6 +27,9 @@ pub(crate) fn cases() -> Vec<Case> {
         rates("one direction alone", one_direction),
         rates("without rates nothing happens", no_rates),
         rates("a rate without a burst is refused", rate_without_burst),
+        rates("unshapedSubnets are not limited", unshaped_subnets),
+        rates("shapedSubnets alone are limited", shaped_subnets),
+        rates("shapedSubnets and unshapedSubnets exclude each other", both_kinds_of_subnets),
         rates("CHECK finds a missing shaper", check_finds_shaper),
         rates("DEL removes what ADD made", del_removes_shapers),
         tuning("mac, mtu, promisc and allmulti are set and restored", interface_is_tuned_and_restored),
@@ -113,6 +116,63 @@ fn no_rates(node: &Node) {
 
 fn rate_without_burst(node: &Node) {
     let answer = with(node, json!({ "type": "bandwidth", "ingressRate": 8_000_000 })).try_add("a");
+    assert!(!answer.ok && answer.code() > 0, "{:#}", answer.json);
+}
+
+/// What each direction's class 1:30, the limited one, has sent so far, in bytes: in, out.
+fn limited_bytes(host: &str) -> [u64; 2] {
+    let links = run("ip", &["-o", "link"]);
+    let ifb = links.lines().find_map(|line| line.split(": ").nth(1).filter(|name| name.starts_with("bwp")));
+    [host, ifb.expect("an ifb")].map(|device| {
+        let all = run("tc", &["-s", "class", "show", "dev", device]);
+        let mut lines = all.lines().skip_while(|line| !line.contains("htb 1:30 "));
+        let sent = lines.find_map(|line| line.trim().strip_prefix("Sent ")).expect("a class with a limit");
+        sent.split(' ').next().and_then(|number| number.parse().ok()).expect("a number")
+    })
+}
+
+/// Whether packets between the pod and these addresses are limited, in and out.
+fn assert_limited(node: &Node, subnets: &Value, expected: &[(&str, bool)]) {
+    node.outside_with_routes();
+    let mut config = bandwidth();
+    for (key, value) in subnets.as_object().expect("an object") {
+        config[key] = value.clone();
+    }
+    let network = node.network(&[plain_bridge(pool()), config]);
+    let result = network.add("a");
+    assert!(network.is_fine("a", &result));
+    let host = host_end(&result);
+    for (address, is_limited) in expected {
+        // Neighbours find each other first.
+        inside("a", &format!("ping -c 1 -w 5 {address}"));
+        let before = limited_bytes(&host);
+        inside("a", &format!("ping -c 4 -i 0.05 -s 1000 -W 2 {address}"));
+        let after = limited_bytes(&host);
+        for (before, after) in before.into_iter().zip(after) {
+            assert_eq!(after - before >= 4000, *is_limited, "{address}: {before} to {after} bytes");
+        }
+    }
+    network.del("a", &result);
+    assert!(!run("ip", &["-o", "link"]).contains(" bwp"));
+}
+
+fn unshaped_subnets(node: &Node) {
+    let subnets = json!({ "unshapedSubnets": ["10.66.0.0/24", "2001:db8::/68"] });
+    let expected = [("10.66.0.1", false), (OUTSIDE, true), (OUTSIDE_6, false), ("fd66::1", true)];
+    assert_limited(node, &subnets, &expected);
+}
+
+fn shaped_subnets(node: &Node) {
+    let subnets = json!({ "shapedSubnets": ["192.0.2.0/25", "fd66::/64"] });
+    let expected = [("10.66.0.1", false), (OUTSIDE, true), (OUTSIDE_6, false), ("fd66::1", true)];
+    assert_limited(node, &subnets, &expected);
+}
+
+fn both_kinds_of_subnets(node: &Node) {
+    let mut config = bandwidth();
+    config["shapedSubnets"] = json!(["192.0.2.0/24"]);
+    config["unshapedSubnets"] = json!(["10.0.0.0/8"]);
+    let answer = with(node, config).try_add("a");
     assert!(!answer.ok && answer.code() > 0, "{:#}", answer.json);
 }
 

@@ -30,6 +30,7 @@ pub fn payload(bytes: &[u8]) -> usize {
         let back = conntrack::parse(&request.as_bytes()[HEADER..], &[53]);
         assert!(back.is_some_and(|back| back.0.starts_with(&flow.0)), "the request is about another flow");
     }
+    let _ = qdisc::parse_class(bytes);
     let limit = qdisc::parse(bytes);
     if let Some((index, limit)) = limit {
         // What a kernel says can be said to a kernel.

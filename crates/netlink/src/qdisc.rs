@@ -1,5 +1,11 @@
 //! Traffic shaping: a token bucket on what an interface sends, and a detour for what it receives.
 
+mod classes;
+
+#[cfg(feature = "fuzz")]
+pub(crate) use classes::parse as parse_class;
+pub use classes::{Address, Subnets, limit_of_some, limit_some};
+
 use model::IfIndex;
 
 use crate::error::Result;
@@ -15,6 +21,7 @@ const TCA_OPTIONS: u16 = 2;
 const TCA_TBF_PARMS: u16 = 1;
 const TCA_TBF_RATE64: u16 = 4;
 const TCA_TBF_BURST: u16 = 6;
+const U32_SELECTOR: u16 = 5;
 const ROOT: u32 = 0xffff_ffff;
 const INGRESS_PARENT: u32 = 0xffff_fff1;
 const INGRESS_HANDLE: u32 = 0xffff_0000;
@@ -43,6 +50,12 @@ impl Limit {
     fn burst_ticks(self) -> u32 {
         let nanoseconds = u128::from(self.burst) * 1_000_000_000 / u128::from(self.rate.max(1));
         u32::try_from(nanoseconds / 64).unwrap_or(u32::MAX)
+    }
+
+    /// The limit of this rate whose burst takes so long.
+    fn of_ticks(rate: u64, ticks: u32) -> Self {
+        let burst = u128::from(ticks) * 64 * u128::from(rate) / 1_000_000_000;
+        Self { rate, burst: u32::try_from(burst).unwrap_or(u32::MAX) }
     }
 
     /// Bytes that may wait.
@@ -78,7 +91,6 @@ pub fn limit(index: IfIndex, limit: Limit) -> Request {
 /// Leads everything that `from` receives through `to` (an ifb), where it can be limited: two requests.
 pub fn redirect(from: IfIndex, to: IfIndex) -> [Request; 2] {
     const ETH_P_ALL: u16 = 3;
-    const U32_SELECTOR: u16 = 5;
     const U32_ACTION: u16 = 7;
     const ACTION_KIND: u16 = 1;
     const ACTION_OPTIONS: u16 = 2;
@@ -137,7 +149,5 @@ pub(crate) fn parse(payload: &[u8]) -> Option<(IfIndex, Limit)> {
     let rate64 = options.find(TCA_TBF_RATE64);
     let rate64 = rate64.and_then(|rate| Some(u64::from_ne_bytes(rate.value.try_into().ok()?)));
     let rate = rate64.unwrap_or(u64::from(word(8)?));
-    let nanoseconds = u128::from(word(28)?) * 64;
-    let burst = nanoseconds * u128::from(rate) / 1_000_000_000;
-    Some((IfIndex(of), Limit { rate, burst: u32::try_from(burst).unwrap_or(u32::MAX) }))
+    Some((IfIndex(of), Limit::of_ticks(rate, word(28)?)))
 }

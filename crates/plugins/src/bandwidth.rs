@@ -4,11 +4,11 @@ use std::os::fd::AsFd;
 
 use cni::{Call, Code, Config, Error, Interface, Result};
 use ipnet::IpNet;
-use model::{AttachmentRecord, Link};
+use model::{AttachmentRecord, IfIndex, Link};
 use netlink::device::{self, Kind};
 use netlink::link::{self, Change};
-use netlink::qdisc::{self, Limit};
-use netlink::{Socket, nsid};
+use netlink::qdisc::{self, Address, Limit, Subnets};
+use netlink::{Request, Socket, nsid};
 use serde::Deserialize;
 
 use crate::chained::{Addition, Work};
@@ -18,12 +18,17 @@ use crate::{
     netns::{self, Container},
 };
 
+/// Each is a filter that packets may have to pass.
+const MOST_SUBNETS: usize = 256;
+
 /// The addition.
 pub(crate) struct Bandwidth {
     /// What the container receives: what the host's end sends.
     ingress: Option<Limit>,
     /// What it sends: led through an interface of its own (an ifb) to be limited there.
     egress: Option<Limit>,
+    /// Whose packets are limited, where not all are.
+    subnets: Option<Subnets>,
 }
 
 /// The configuration, or the runtime's capability argument, as it is written. Rates in bits a second, bursts in bits.
@@ -36,6 +41,32 @@ struct Written {
     egress_burst: u64,
     shaped_subnets: Vec<IpNet>,
     unshaped_subnets: Vec<IpNet>,
+}
+
+impl Written {
+    fn has_rates(&self) -> bool {
+        let all = [self.ingress_rate, self.ingress_burst, self.egress_rate, self.egress_burst];
+        all.iter().any(|number| *number != 0)
+    }
+
+    fn subnets(self) -> Result<Option<Subnets>> {
+        match (self.shaped_subnets, self.unshaped_subnets) {
+            (shaped, unshaped) if shaped.is_empty() && unshaped.is_empty() => Ok(None),
+            (shaped, unshaped) if !shaped.is_empty() && !unshaped.is_empty() => {
+                Err(Error::new(Code::InvalidConfig, "shapedSubnets and unshapedSubnets exclude each other"))
+            }
+            (shaped, unshaped) => {
+                let are_shaped = unshaped.is_empty();
+                let list = if are_shaped { shaped } else { unshaped };
+                if list.len() > MOST_SUBNETS {
+                    let message = format!("there are more than {MOST_SUBNETS} subnets");
+                    return Err(Error::new(Code::InvalidConfig, message)
+                        .details("the kernel compares each packet with one after the other"));
+                }
+                Ok(Some(Subnets { list, are_shaped }))
+            }
+        }
+    }
 }
 
 fn limit(what: &str, rate: u64, burst: u64) -> Result<Option<Limit>> {
@@ -60,22 +91,25 @@ impl Addition for Bandwidth {
 
     fn of(config: &Config) -> Result<Self> {
         let mut written: Written = config.own()?;
-        if written == Written::default()
+        if !written.has_rates()
             && let Some(given) = config.capability("bandwidth")
         {
-            written = Written::deserialize(given).map_err(|error| {
+            let given = Written::deserialize(given).map_err(|error| {
                 Error::new(Code::InvalidConfig, "runtimeConfig.bandwidth is not valid").details(error)
             })?;
-        }
-        if !written.shaped_subnets.is_empty() || !written.unshaped_subnets.is_empty() {
-            return Err(Error::new(
-                Code::UnsupportedField,
-                "shapedSubnets and unshapedSubnets are not supported",
-            ));
+            // Kubernetes knows rates only: which subnets they are about is for the configuration to say.
+            let has_subnets = !given.shaped_subnets.is_empty() || !given.unshaped_subnets.is_empty();
+            written = if has_subnets {
+                given
+            } else {
+                let Written { shaped_subnets, unshaped_subnets, .. } = written;
+                Written { shaped_subnets, unshaped_subnets, ..given }
+            };
         }
         Ok(Self {
             ingress: limit("ingress", written.ingress_rate, written.ingress_burst)?,
             egress: limit("egress", written.egress_rate, written.egress_burst)?,
+            subnets: written.subnets()?,
         })
     }
 
@@ -99,7 +133,8 @@ impl Addition for Bandwidth {
         let mut socket = Socket::route().map_err(kernel)?;
         let end = host_end(&mut socket, work)?;
         if let Some(ingress) = self.ingress {
-            socket.ack(qdisc::limit(end.index, ingress)).map_err(|error| kernel(error.on(&end.name)))?;
+            let answers = socket.batch(self.limiting(end.index, ingress, Address::Source)).map_err(kernel)?;
+            answers.all().map_err(|error| kernel(error.on(&end.name)))?;
         }
         let (Some(egress), Some(name)) = (self.egress, &work.record.host_interface) else { return Ok(()) };
         let device = device::Device {
@@ -115,8 +150,9 @@ impl Addition for Bandwidth {
         let alias = work.record.key.alias();
         let stamp = Change { alias: Some(&alias), tx_queue: Some(end.tx_queue), ..Change::default() };
         let [ingress, redirect] = qdisc::redirect(end.index, ifb.index);
-        let requests =
-            vec![link::change(ifb.index, &stamp), qdisc::limit(ifb.index, egress), ingress, redirect];
+        let mut requests = vec![link::change(ifb.index, &stamp)];
+        requests.extend(self.limiting(ifb.index, egress, Address::Destination));
+        requests.extend([ingress, redirect]);
         let answers = socket.batch(requests).map_err(kernel)?;
         answers.all().map_err(|error| kernel(error.on(format_args!("{} and {name}", end.name))))?;
         work.outcome.interfaces.push(Interface {
@@ -157,7 +193,11 @@ impl Addition for Bandwidth {
             expected.push((name, ifb.index, self.egress));
         }
         for (name, index, wanted) in expected {
-            let found = qdisc::limit_of(&mut socket, index).map_err(kernel)?;
+            let found = match self.subnets {
+                None => qdisc::limit_of(&mut socket, index),
+                Some(_) => qdisc::limit_of_some(&mut socket, index),
+            };
+            let found = found.map_err(kernel)?;
             if found.map(|limit| limit.rate) != wanted.map(|limit| limit.rate) {
                 let show = |limit: Option<Limit>| {
                     limit.map_or("no limit".to_owned(), |limit| format!("{} bytes a second", limit.rate))
@@ -167,6 +207,16 @@ impl Addition for Bandwidth {
             }
         }
         Ok(())
+    }
+}
+
+impl Bandwidth {
+    /// Limits what the interface sends, or what it sends of the subnets: by the address of who the container talks to.
+    fn limiting(&self, index: IfIndex, limit: Limit, address: Address) -> Vec<Request> {
+        match &self.subnets {
+            None => vec![qdisc::limit(index, limit)],
+            Some(subnets) => qdisc::limit_some(index, limit, subnets, address),
+        }
     }
 }
 
