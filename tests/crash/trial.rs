@@ -185,9 +185,6 @@ impl<'a> Trials<'a> {
             (End::Exited(0), ..) => Ok(Some(serde_json::from_str(&call.stdout).unwrap_or_default())),
             (_, Some(_), Fault::Kill) => Ok(None),
             (End::Signalled(_), Some(refused), _) if may_be_fatal(&refused) => Ok(None),
-            (End::Signalled(_), ..) if call.stderr.contains("cannot return to the own network namespace") => {
-                Ok(None)
-            }
             (End::Exited(1), Some(refused), _) if is_answer(&refused) => Ok(None),
             (End::Exited(1), ..) if is_error(&call.stdout) => Ok(None),
             (end, ..) => Err(format!("{}: {end:?}, {:?}, {:?}", what(), call.stdout, call.stderr)),

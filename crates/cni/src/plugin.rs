@@ -76,7 +76,19 @@ pub fn run(
     match dispatch(environment, input, name, select, &mut version) {
         Ok(None) => Output { text: String::new(), exit: 0 },
         Ok(Some(value)) => Output { text: format!("{value:#}\n"), exit: 0 },
-        Err(error) => Output { text: format!("{:#}\n", error.to_json(version)), exit: 1 },
+        Err(error) => error.output(version),
+    }
+}
+
+/// A plugin that cannot return from the container's namespace must do nothing more, but the runtime hears of it. What it made, DEL finds by
+/// its record.
+fn stranded(error: &std::io::Error) -> Error {
+    Error::new(Code::Internal, "cannot return to the plugin's own network namespace").details(error)
+}
+
+impl Error {
+    fn output(&self, version: Version) -> Output {
+        Output { text: format!("{:#}\n", self.to_json(version)), exit: 1 }
     }
 }
 
@@ -102,6 +114,8 @@ fn dispatch(
         _ => None,
     };
     let config = read_config(input, version)?;
+    let spoken = *version;
+    sys::when_stranded(move |error| stranded(error).output(spoken).exit());
     let kind = name.unwrap_or(&config.kind);
     let Some(plugin) = select(kind) else {
         return Err(Error::new(Code::InvalidConfig, format!("there is no plugin of type {kind:?} here")));

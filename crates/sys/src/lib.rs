@@ -20,7 +20,7 @@ pub use child::fork_detached;
 pub use file::UnnamedFile;
 pub use iptables::legacy_forward_drops;
 pub use lines::{LineFile, whole as whole_lines};
-pub use netns::{Entered, NetNs, isolate_thread};
+pub use netns::{Entered, NetNs, isolate_thread, when_stranded};
 pub use packet::PacketSocket;
 pub use socket::{netlink_socket, netns_cookie};
 pub use system::{

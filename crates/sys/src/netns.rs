@@ -5,6 +5,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use model::{NsId, NsInode, Timestamp};
 use rustix::fs::{Mode, OFlags};
@@ -143,6 +144,15 @@ fn unshare(flags: UnshareFlags) -> io::Result<()> {
     Ok(unsafe { rustix::thread::unshare_unsafe(flags) }?)
 }
 
+/// What a process does that cannot leave another namespace.
+type LastWords = Box<dyn Fn(&io::Error) + Send + Sync>;
+static LAST_WORDS: OnceLock<LastWords> = OnceLock::new();
+
+/// Has a process that cannot return to its own namespace say so before it is aborted, or end otherwise. The first caller decides.
+pub fn when_stranded(last_words: impl Fn(&io::Error) + Send + Sync + 'static) {
+    let _ = LAST_WORDS.set(Box::new(last_words));
+}
+
 /// The calling thread is in another namespace; dropping this takes it home.
 #[derive(Debug)]
 pub struct Entered<'a> {
@@ -165,7 +175,10 @@ impl Drop for Entered<'_> {
             Home::Given(home) => home,
         };
         if let Err(error) = move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::Network)) {
-            // Going on would change links of the wrong namespace.
+            // Going on would change links of the wrong namespace, and so would a panic's unwinding.
+            if let Some(last_words) = LAST_WORDS.get() {
+                last_words(&error.into());
+            }
             eprintln!("podplumb: cannot return to the own network namespace: {error}");
             std::process::abort();
         }
