@@ -315,7 +315,11 @@ fn the_text_has_conditional_mappings_too() {
     // What somebody else adds is no reason to print nothing, and is not passed over.
     let chain = text.lines().find_map(|line| line.trim().strip_prefix("chain ports-")?.strip_suffix(" {"));
     run("nft", &["add", "rule", "inet", "podplumb", &format!("ports-{}", chain.unwrap()), "ip ttl 1 accept"]);
-    assert_eq!(ours::text_with_elements().unwrap().matches("# a rule that is not podplumb's").count(), 1);
+    let escape = "iifname \"\u{1b}[2J\" return";
+    run("nft", &["add", "rule", "inet", "podplumb", &format!("ports-{}", chain.unwrap()), escape]);
+    let text = ours::text_with_elements().unwrap();
+    assert_eq!(text.matches("# a rule that is not podplumb's").count(), 2);
+    assert!(!text.contains('\u{1b}'), "what others write is not printed raw");
 }
 
 #[test]

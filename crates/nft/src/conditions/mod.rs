@@ -175,6 +175,7 @@ mod tests {
             (&["-s", "x"], "neither"),
             (&["-s", "10.0.0.0/8,"], "neither"),
             (&["-i", "a/b"], "a/b"),
+            (&["-i", "a\u{1b}b"], "a\\u{1b}b"),
             (&["-i", "a\"b"], "a\\\"b"),
             (&["iifname { \"eth0\", \"eth1\" }"], "eth0,eth1"),
             (&["-m", "multiport", "--ports", "80"], "\"--ports\""),

@@ -76,7 +76,7 @@ fn interface(field: Field, text: &str) -> Result<Vec<Match>, String> {
     }
     let name = name.parse::<model::IfName>().map_err(|error| error.to_string())?.to_string();
     // nft's text would mean something else, or several.
-    if name.contains(['"', '\\', '*', ',']) {
+    if name.contains(|c: char| c.is_control() || matches!(c, '"' | '\\' | '*' | ',')) {
         return Err(format!("the name {name:?} of an interface is not supported here"));
     }
     Ok(vec![if is_start {

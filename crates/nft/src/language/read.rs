@@ -72,6 +72,11 @@ fn value(data: Attributes<'_>, kind: u16) -> Option<Vec<u8>> {
     Some(data.find(kind)?.nested().find(DATA_VALUE)?.value.to_vec())
 }
 
+/// A name that can be printed: others may write into the table, and the kernel takes nearly any bytes.
+fn printable(name: String) -> Option<String> {
+    Some(name).filter(|name| !name.contains(|c: char| c.is_control() || c == '"'))
+}
+
 fn number(bytes: &[u8]) -> Option<u32> {
     bytes.try_into().ok().map(u32::from_ne_bytes)
 }
@@ -133,9 +138,9 @@ impl Loaded {
                 let (first, last) = (port(&value(data, 3)?)?, port(&value(data, 4)?)?);
                 return Some(Step::Asks(Match::Ports(field, first, last, be32(2)? == 0)));
             }
-            "lookup" if data.find(3).is_some() => self.map = Some(data.find(1)?.string()),
+            "lookup" if data.find(3).is_some() => self.map = Some(printable(data.find(1)?.string())?),
             "lookup" => {
-                let set = data.find(1)?.string();
+                let set = printable(data.find(1)?.string())?;
                 let fields = std::mem::take(&mut self.fields);
                 return Some(Step::Asks(Match::In(fields, set, be32(5).unwrap_or(0) == 0)));
             }
@@ -148,7 +153,7 @@ impl Loaded {
                 return Some(Step::Does(match verdict.find(1)?.be32()?.cast_signed() {
                     NF_DROP => Action::Drop,
                     NFT_RETURN => Action::Return,
-                    NFT_JUMP => Action::Jump(verdict.find(2)?.string()),
+                    NFT_JUMP => Action::Jump(printable(verdict.find(2)?.string())?),
                     _ => return None,
                 }));
             }
@@ -176,7 +181,7 @@ impl Loaded {
             }
             (None, [field @ (Field::InInterface | Field::OutInterface)]) => {
                 let name = value.split(|byte| *byte == 0).next().unwrap_or_default();
-                let text = String::from_utf8_lossy(name).into_owned();
+                let text = printable(String::from_utf8_lossy(name).into_owned())?;
                 match value.len() {
                     16 => Match::Interface(*field, text, is_equal),
                     _ => Match::Interfaces(*field, text, is_equal),
