@@ -9,7 +9,7 @@ PLUGINS := bandwidth bridge dhcp dummy firewall flannel host-device host-local i
 	tap tuning vlan vrf
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test bench fuzz build plugin
+.PHONY: demo test vm bench fuzz build plugin
 
 demo: build
 	@xtask/install demo
@@ -19,6 +19,12 @@ demo: build
 test: plugin
 	@xtask/install test
 	cargo test --workspace
+
+# The tests that need a kernel with everything, in a machine with Debian's.
+vm:
+	@xtask/install test
+	@xtask/install vm
+	tests/vm/run
 
 # Each fuzz target for a minute, from its corpus.
 FUZZ_SECONDS := 60

@@ -113,16 +113,21 @@ pub(crate) enum Directory {
 /// What came of all cases, in their order.
 pub(crate) struct Report(pub(crate) Vec<(String, Outcome)>);
 
-/// Which cases are wanted, where not all are.
+/// Which cases are wanted, where not all are: parts of their names or of kernel options that they need, with `|` between them.
 pub(crate) fn only() -> Option<String> {
-    std::env::var("PODPLUMB_CONFORMANCE_ONLY").ok().filter(|part| !part.is_empty())
+    std::env::var("PODPLUMB_CONFORMANCE_ONLY").ok().filter(|parts| !parts.is_empty())
 }
 
 /// Runs cases one after the other: several at once would wait for each other in the kernel.
 pub(crate) fn run(cases: Vec<Case>, directory: &Directory) -> Report {
     let only = only().unwrap_or_default();
+    let is_wanted = |case: &Case| {
+        let has =
+            |part: &str| case.name.contains(part) || case.needs.iter().any(|need| need.option.contains(part));
+        only.split('|').any(has)
+    };
     let mut met = BTreeMap::new();
-    let chosen = cases.into_iter().filter(|case| case.name.contains(&only));
+    let chosen = cases.into_iter().filter(is_wanted);
     Report(chosen.map(|case| case.run(directory, &mut met)).collect())
 }
 
@@ -136,6 +141,12 @@ impl Report {
     /// Whether the case of that name passed.
     pub(crate) fn has_passed(&self, name: &str) -> bool {
         self.0.iter().any(|(have, outcome)| have == name && *outcome == Outcome::Passed)
+    }
+
+    /// The names of the cases that the kernel is not enough for.
+    pub(crate) fn skipped(&self) -> Vec<&str> {
+        let skipped = self.0.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Skipped(_)));
+        skipped.map(|(name, _)| name.as_str()).collect()
     }
 
     /// The plugins that are not there.
@@ -177,7 +188,7 @@ impl fmt::Display for Report {
         }
         let count = |is: fn(&Outcome) -> bool| self.0.iter().filter(|(_, outcome)| is(outcome)).count();
         let passed = count(|outcome| *outcome == Outcome::Passed);
-        let skipped = count(|outcome| matches!(outcome, Outcome::Skipped(_)));
+        let skipped = self.skipped().len();
         let not_there = count(|outcome| outcome.not_there().is_some());
         let failed = self.failed().len();
         write!(f, "\n{passed} passed, {failed} failed, {not_there} not there, {skipped} skipped")
