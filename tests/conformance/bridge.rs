@@ -4,7 +4,7 @@ use podplumb_tests::run;
 use serde_json::{Value, json};
 
 use crate::case::{Case, VLAN_FILTERING};
-use crate::node::{NODE, NODE_6, Node, OUTSIDE, OUTSIDE_6, addresses, inside, make_namespace};
+use crate::node::{NODE, NODE_6, Network, Node, OUTSIDE, OUTSIDE_6, addresses, inside, make_namespace};
 use crate::peer::Protocol::{Tcp, Udp};
 use crate::peer::{Listener, assert_answer, assert_reaches, assert_silence};
 use crate::setup::{bridge, plain_bridge, pool, pool_4};
@@ -45,6 +45,10 @@ pub(crate) fn cases() -> Vec<Case> {
         case("CHECK finds an interface that is gone", check_finds_interface),
         vlan("vlan tags the port", vlan_tag),
         vlan("vlanTrunk admits its range", vlan_trunk),
+        vlan("vlan keeps pods of other VLANs apart", vlan_isolation),
+        vlan("with vlan the gateway is in that VLAN alone", vlan_gateway),
+        vlan("with vlanTrunk tagged frames pass", vlan_trunk_passes),
+        vlan("preserveDefaultVlan false leaves VLAN 1", vlan_without_default),
     ]
 }
 
@@ -332,20 +336,86 @@ fn check_finds_interface(node: &Node) {
     assert!(!network.is_fine("a", &result));
 }
 
-fn vlan_tag(node: &Node) {
-    let mut config = plain_bridge(json!({}));
+/// A network without gateway whose ports are in VLANs.
+fn in_vlans(node: &Node, ipam: Value, options: Value) -> Network {
+    let mut config = plain_bridge(ipam);
     config["isGateway"] = false.into();
-    config["vlan"] = 100.into();
-    let result = node.network(&[config]).add("a");
-    let table = run("bridge", &["vlan", "show", "dev", &host_end(&result)]);
+    for (key, value) in options.as_object().expect("an object") {
+        config[key] = value.clone();
+    }
+    node.network(&[config])
+}
+
+/// Addresses without a gateway to send anything to.
+fn pool_without_routes() -> Value {
+    json!({ "type": "host-local", "ranges": [[{ "subnet": "10.66.0.0/24" }]] })
+}
+
+fn vlans_of(result: &Value) -> String {
+    run("bridge", &["vlan", "show", "dev", &host_end(result)])
+}
+
+fn vlan_tag(node: &Node) {
+    let result = in_vlans(node, json!({}), json!({ "vlan": 100 })).add("a");
+    let table = vlans_of(&result);
     assert!(table.contains("100 PVID Egress Untagged"), "{table}");
 }
 
 fn vlan_trunk(node: &Node) {
-    let mut config = plain_bridge(json!({}));
-    config["isGateway"] = false.into();
-    config["vlanTrunk"] = json!([{ "id": 101 }, { "minID": 200, "maxID": 202 }]);
-    let result = node.network(&[config]).add("a");
-    let table = run("bridge", &["vlan", "show", "dev", &host_end(&result)]);
+    let trunk = json!([{ "id": 101 }, { "minID": 200, "maxID": 202 }]);
+    let result = in_vlans(node, json!({}), json!({ "vlanTrunk": trunk })).add("a");
+    let table = vlans_of(&result);
     assert!(table.contains("101") && table.contains("200") && table.contains("202"), "{table}");
+}
+
+fn vlan_isolation(node: &Node) {
+    let network = |vlan: u16| in_vlans(node, pool_without_routes(), json!({ "vlan": vlan }));
+    network(100).add("a");
+    let b = addresses(&network(100).add("b"));
+    let c = addresses(&network(200).add("c"));
+    let (_b, _c) = (Listener::start("b", 80), Listener::start("c", 80));
+    assert_reaches("a", Tcp, &b[0], 80, "b");
+    assert_silence("a", Tcp, &c[0], 80);
+}
+
+fn vlan_gateway(node: &Node) {
+    let options = json!({ "vlan": 100, "isGateway": true });
+    let network = in_vlans(node, pool_4(), options);
+    let a = addresses(&network.add("a"));
+    let b = addresses(&network.add("b"));
+    assert!(run("ip", &["addr", "show", "cni0.100"]).contains("10.66.0.1/24"));
+    in_vlans(node, pool_without_routes(), json!({ "vlan": 200 })).add("c");
+    let (_b, _node) = (Listener::start("b", 80), Listener::start("", 81));
+    assert_answer("a", Tcp, "10.66.0.1", 81, &format!(" sees {}", a[0]));
+    assert_reaches("", Tcp, &b[0], 80, "b");
+    assert_silence("c", Tcp, "10.66.0.1", 81);
+}
+
+fn vlan_trunk_passes(node: &Node) {
+    let network = in_vlans(node, json!({}), json!({ "vlanTrunk": [{ "minID": 101, "maxID": 102 }] }));
+    for (pod, number) in [("a", 1), ("b", 2)] {
+        network.add(pod);
+        for vlan in [101, 103] {
+            inside(pod, &format!("ip link add link eth0 name tag{vlan} type vlan id {vlan}"));
+            inside(pod, &format!("ip addr add 10.{vlan}.0.{number}/24 dev tag{vlan}"));
+            inside(pod, &format!("ip link set tag{vlan} up"));
+        }
+    }
+    let _b = Listener::start("b", 80);
+    assert_answer("a", Tcp, "10.101.0.2", 80, "b sees 10.101.0.1");
+    assert_silence("a", Tcp, "10.103.0.2", 80);
+}
+
+fn vlan_without_default(node: &Node) {
+    let own = |result: &Value| -> Vec<String> {
+        let table: Value =
+            serde_json::from_str(&run("bridge", &["-j", "vlan", "show", "dev", &host_end(result)]))
+                .expect("JSON");
+        let vlans = table[0]["vlans"].as_array().cloned().unwrap_or_default();
+        vlans.iter().map(|entry| entry["vlan"].to_string()).collect()
+    };
+    let kept = in_vlans(node, json!({}), json!({ "vlan": 100 })).add("a");
+    assert_eq!(own(&kept), ["1", "100"]);
+    let left = in_vlans(node, json!({}), json!({ "vlan": 100, "preserveDefaultVlan": false })).add("b");
+    assert_eq!(own(&left), ["100"]);
 }

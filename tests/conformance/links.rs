@@ -4,7 +4,7 @@ use podplumb_tests::run;
 use serde_json::{Value, json};
 
 use crate::case::{Case, DUMMY, IPVLAN, MACVLAN, VLAN};
-use crate::node::{Node, OUTSIDE, addresses, inside, make_namespace};
+use crate::node::{NODE, Node, OUTSIDE, addresses, inside, make_namespace};
 use crate::peer::Protocol::Tcp;
 use crate::peer::{Listener, assert_answer, assert_silence};
 use crate::setup::pool_outside;
@@ -29,13 +29,22 @@ pub(crate) fn cases() -> Vec<Case> {
         macvlan("mode private keeps pods apart, mode bridge does not", macvlan_isolation),
         macvlan("the default master is that of the default route", macvlan_default_master),
         macvlan("mtu and mac", macvlan_mtu_and_mac),
-        macvlan("an mtu above the master's is refused", macvlan_mtu_too_large),
+        macvlan("an mtu above the master's is refused", |node| mtu_too_large(node, "macvlan")),
         macvlan("a master that is not there is an error", macvlan_without_master),
-        macvlan("linkInContainer takes a master inside", macvlan_link_in_container),
+        macvlan("linkInContainer takes a master inside", |node| link_in_container(node, "macvlan")),
         macvlan("bcqueuelen", macvlan_queue),
         ipvlan("a pod is on its master's network", ipvlan_reaches_outside),
         ipvlan("every mode", ipvlan_modes),
+        ipvlan("pods of one master reach each other", ipvlan_pods),
+        ipvlan("modes l3 and l3s route through the master", ipvlan_routed),
+        ipvlan("the default master is that of the default route", ipvlan_default_master),
+        ipvlan("an mtu above the master's is refused", |node| mtu_too_large(node, "ipvlan")),
+        ipvlan("linkInContainer takes a master inside", |node| link_in_container(node, "ipvlan")),
         vlan("frames carry the tag", vlan_tag),
+        vlan("one VLAN of a master is there once", vlan_once),
+        vlan("master has to be given, and vlanId to be one", vlan_bad_settings),
+        vlan("an mtu above the master's is refused", |node| mtu_too_large(node, "vlan")),
+        vlan("linkInContainer takes a master inside", |node| link_in_container(node, "vlan")),
         Case::new("dummy: addresses without a wire", &["dummy", "static"], &[DUMMY], dummy_has_addresses),
         tap("a tap that stays, with its owner", tap_with_owner),
         tap("multiQueue, mtu and mac", tap_options),
@@ -115,9 +124,9 @@ fn macvlan_mtu_and_mac(node: &Node) {
     assert_eq!(result["interfaces"][0]["mac"], "0a:58:0a:42:00:09");
 }
 
-fn macvlan_mtu_too_large(node: &Node) {
+fn mtu_too_large(node: &Node, kind: &str) {
     node.outside();
-    let network = node.network(&[link("macvlan", json!({ "master": "uplink", "mtu": 9000 }))]);
+    let network = node.network(&[link(kind, json!({ "master": "uplink", "mtu": 9000, "vlanId": 5 }))]);
     let before = node.traces();
     assert!(!network.try_add("a").ok);
     let left = node.left_since(&before);
@@ -131,14 +140,15 @@ fn macvlan_without_master(node: &Node) {
     network.del("a", &Value::Null);
 }
 
-fn macvlan_link_in_container(node: &Node) {
+fn link_in_container(node: &Node, kind: &str) {
     make_namespace("a");
     inside("a", "ip link add inner type veth peer name other");
     inside("a", "ip link set inner up");
-    let network = node.network(&[link("macvlan", json!({ "master": "inner", "linkInContainer": true }))]);
+    let options = json!({ "master": "inner", "linkInContainer": true, "vlanId": 5 });
+    let network = node.network(&[link(kind, options)]);
     let result = network.add("a");
     let shown = inside("a", "ip -d link show eth0");
-    assert!(shown.contains("eth0@inner") && shown.contains("macvlan"), "{shown}");
+    assert!(shown.contains("eth0@inner") && shown.contains(kind), "{shown}");
     network.del("a", &result);
     let links = inside("a", "ip link");
     assert!(!links.contains("eth0@inner") && links.contains("inner"), "{links}");
@@ -168,6 +178,62 @@ fn ipvlan_modes(node: &Node) {
         assert!(shown.contains(&format!("mode {mode}")) && shown.contains("mtu 1400"), "{shown}");
         // All links of one master have one mode.
         network.del(mode, &result);
+    }
+}
+
+fn ipvlan_pods(node: &Node) {
+    node.outside();
+    let network = node.network(&[link("ipvlan", json!({ "master": "uplink" }))]);
+    let (a, b) = (addresses(&network.add("a")), addresses(&network.add("b")));
+    let _b = Listener::start("b", 80);
+    assert_answer("a", Tcp, &b[0], 80, &format!("b sees {}", a[0]));
+}
+
+fn ipvlan_routed(node: &Node) {
+    node.outside();
+    for mode in ["l3", "l3s"] {
+        let network = node.network(&[link("ipvlan", json!({ "master": "uplink", "mode": mode }))]);
+        let result = network.add(mode);
+        let address = &addresses(&result)[0];
+        // Nobody answers ARP for such a pod: the outside has to know the way.
+        inside("outside", &format!("ip route add {address}/32 via {NODE}"));
+        let outside = Listener::start("outside", 80);
+        assert_answer(mode, Tcp, OUTSIDE, 80, &format!("outside sees {address}"));
+        drop(outside);
+        network.del(mode, &result);
+    }
+}
+
+fn ipvlan_default_master(node: &Node) {
+    node.outside();
+    run("ip", &["route", "add", "default", "via", OUTSIDE]);
+    node.network(&[link("ipvlan", json!({}))]).add("a");
+    let uplink = run("ip", &["-o", "link", "show", "uplink"]);
+    let index = uplink.split(':').next().expect("an index");
+    let shown = inside("a", "ip -d link show eth0");
+    assert!(shown.contains(&format!("eth0@if{index}:")), "{index} in {shown}");
+}
+
+fn vlan_once(node: &Node) {
+    node.outside();
+    let network = node.network(&[link("vlan", json!({ "master": "uplink", "vlanId": 5 }))]);
+    let result = network.add("a");
+    let answer = network.try_add("b");
+    assert!(!answer.ok && answer.code() > 0, "{:#}", answer.json);
+    assert!(!inside("b", "ip link").contains("eth0"));
+    network.del("b", &Value::Null);
+    assert!(network.is_fine("a", &result));
+    network.del("a", &result);
+    network.add("b");
+}
+
+fn vlan_bad_settings(node: &Node) {
+    node.outside();
+    let bad = [json!({ "vlanId": 5 }), json!({ "master": "uplink", "vlanId": 4095 })];
+    for options in bad.into_iter().chain([json!({ "master": "uplink", "vlanId": -1 })]) {
+        let answer = node.network(&[link("vlan", options)]).try_add("a");
+        assert!(!answer.ok && answer.code() > 0, "{:#}", answer.json);
+        assert!(!inside("a", "ip link").contains("eth0"));
     }
 }
 

@@ -4,7 +4,7 @@ use podplumb_tests::run;
 use serde_json::{Value, json};
 
 use crate::case::{Case, IFB, VRF};
-use crate::node::{Network, Node, OUTSIDE, OUTSIDE_6, addresses, inside};
+use crate::node::{Network, Node, OUTSIDE, OUTSIDE_6, addresses, inside, make_namespace};
 use crate::peer::Protocol::Tcp;
 use crate::peer::{Listener, assert_reaches};
 use crate::setup::{bandwidth, plain_bridge, pool, pool_4};
@@ -45,7 +45,12 @@ pub(crate) fn cases() -> Vec<Case> {
         sbr("table", chosen_table),
         sbr("DEL removes its rules", del_removes_rules),
         vrf("the interface is in the VRF", in_the_vrf),
+        vrf("addresses and routes of both families stay", vrf_both_families),
+        vrf("routes keep their metrics", vrf_metrics),
+        vrf("packets pass", vrf_passes),
         vrf("table", vrf_table),
+        vrf("a VRF of that name with another table is refused", vrf_of_another_table),
+        vrf("each VRF has a table of its own", vrf_tables),
         vrf("the last DEL removes the VRF", del_removes_vrf),
     ]
 }
@@ -374,6 +379,56 @@ fn in_the_vrf(node: &Node) {
     let shown = inside("a", "ip addr show eth0");
     assert!(shown.contains(&addresses(&result)[0]), "addresses stay: {shown}");
     assert!(inside("a", "ip route show vrf blue").contains("default via 10.66.0.1"), "routes follow");
+}
+
+fn vrf_both_families(node: &Node) {
+    let result = node.network(&[plain_bridge(pool()), vrf(json!({}))]).add("a");
+    let shown = inside("a", "ip addr show eth0");
+    for address in addresses(&result) {
+        assert!(shown.contains(&format!("{address}/")), "{address} in {shown}");
+    }
+    assert!(inside("a", "ip -4 route show vrf blue").contains("default via 10.66.0.1"));
+    let routes = inside("a", "ip -6 route show vrf blue");
+    assert!(routes.contains("default via fd66::1") && routes.contains("fd66::/64"), "{routes}");
+}
+
+fn vrf_metrics(node: &Node) {
+    make_namespace("a");
+    let network = with(node, vrf(json!({})));
+    let result = network.call(0, "ADD", "a", &Value::Null).json;
+    inside("a", "ip route add 203.0.113.0/24 via 10.66.0.1 mtu 1300 metric 77");
+    let answer = network.call(1, "ADD", "a", &result);
+    assert!(answer.ok, "{:#}", answer.json);
+    let routes = inside("a", "ip route show vrf blue");
+    let own = routes.lines().find(|line| line.starts_with("203.0.113.0/24")).unwrap_or_default();
+    assert!(own.contains("mtu 1300") && own.contains("metric 77"), "{routes}");
+}
+
+fn vrf_passes(node: &Node) {
+    let result = node.network(&[plain_bridge(pool()), vrf(json!({}))]).add("a");
+    // Whoever is in no VRF listens in all of them.
+    inside("a", "sysctl -qw net.ipv4.tcp_l3mdev_accept=1");
+    let _a = Listener::start("a", 80);
+    for address in addresses(&result) {
+        assert_reaches("", Tcp, &address, 80, "a");
+    }
+}
+
+fn vrf_of_another_table(node: &Node) {
+    let result = with(node, vrf(json!({ "table": 4321 }))).add("a");
+    let again = node.network(&[plain_bridge(pool_4()), vrf(json!({ "table": 1234 }))]);
+    let answer = again.call(1, "ADD", "a", &result);
+    assert!(!answer.ok && answer.code() > 0, "{:#}", answer.json);
+    assert!(inside("a", "ip -d link show blue").contains("table 4321"));
+}
+
+fn vrf_tables(node: &Node) {
+    make_namespace("a");
+    inside("a", "ip link add red type vrf table 1");
+    with(node, vrf(json!({}))).add("a");
+    let blue = inside("a", "ip -d link show blue");
+    let table = blue.split("vrf table ").nth(1).and_then(|rest| rest.split_whitespace().next());
+    assert!(table.is_some_and(|table| table != "1"), "{blue}");
 }
 
 fn vrf_table(node: &Node) {

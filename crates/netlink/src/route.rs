@@ -20,9 +20,11 @@ const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
 const RTA_PREFSRC: u16 = 7;
 const RTA_METRICS: u16 = 8;
+const RTA_CACHEINFO: u16 = 12;
 const RTA_TABLE: u16 = 15;
 const RTAX_MTU: u16 = 2;
 const RTAX_ADVMSS: u16 = 8;
+const RTPROT_KERNEL: u8 = 2;
 const RTPROT_BOOT: u8 = 3;
 const RTN_UNICAST: u8 = 1;
 const RT_TABLE_MAIN: u32 = 254;
@@ -127,6 +129,38 @@ fn request(what: &'static str, kind: u16, flags: u16, route: &NewRoute) -> Reque
 /// All unicast routes of the socket's namespace, of every table but `local`.
 pub fn list(socket: &mut Socket) -> Result<Vec<model::Route>> {
     socket.dump(&Request::new("list routes", RTM_GETROUTE, 0, &[0; RTMSG]), parse)
+}
+
+/// A route as the kernel told it, to be made again: with metrics and whatever else [`model::Route`] leaves out.
+#[derive(Debug, Clone)]
+pub struct Saved {
+    /// What it says.
+    pub route: model::Route,
+    payload: Vec<u8>,
+}
+
+/// The unicast routes of an interface that somebody made: all but those that come and go with its addresses.
+pub fn made_for(socket: &mut Socket, device: IfIndex) -> Result<Vec<Saved>> {
+    socket.dump(&Request::new("list routes", RTM_GETROUTE, 0, &[0; RTMSG]), |payload| {
+        let route = parse(payload)?;
+        let is_made = route.device == Some(device) && payload[5] != RTPROT_KERNEL;
+        is_made.then(|| Saved { route, payload: payload.to_vec() })
+    })
+}
+
+impl Saved {
+    /// Makes it again, in a table.
+    pub fn restore(&self, table: u32) -> Request {
+        let mut header = [0; RTMSG];
+        header.copy_from_slice(&self.payload[..RTMSG]);
+        header[4] = u8::try_from(table).unwrap_or(0);
+        let request = Request::new("restore route", RTM_NEWROUTE, CREATE_OR_REPLACE, &header);
+        let others = Attributes::after(&self.payload, RTMSG)
+            .filter(|attribute| ![RTA_TABLE, RTA_CACHEINFO].contains(&attribute.kind));
+        others
+            .fold(request, |request, other| request.attr(other.kind, other.value))
+            .attr_u32(RTA_TABLE, table)
+    }
 }
 
 /// The interface by which packets to an address leave.

@@ -148,3 +148,32 @@ fn a_thousand_links_are_listed_whole() {
     }
     assert_eq!(link::list(&mut socket, None).unwrap().iter().filter(|l| l.kind == "bridge").count(), 1000);
 }
+
+#[test]
+fn routes_that_somebody_made_are_made_again_in_another_table() {
+    world();
+    let mut socket = Socket::route().unwrap();
+    socket.ack(device::create_bridge(&name("cni0"), None, None)).unwrap();
+    let bridge = link::by_name(&mut socket, "cni0").unwrap().index;
+    for (net, gateway, destination) in
+        [("10.0.0.1/24", "10.0.0.9", "192.0.2.0/24"), ("fd00::1/64", "fd00::9", "2001:db8::/64")]
+    {
+        socket.ack(addr::add(bridge, net.parse().unwrap(), addr::Flags::default())).unwrap();
+        let route = route::NewRoute {
+            mtu_bytes: Some(1300),
+            priority: Some(77),
+            ..route::NewRoute::new(destination.parse().unwrap(), Some(gateway.parse().unwrap()), bridge)
+        };
+        socket.ack(route::add(&route)).unwrap();
+    }
+    let saved = route::made_for(&mut socket, bridge).unwrap();
+    assert_eq!(saved.len(), 2, "not those that the addresses brought: {saved:?}");
+    for one in &saved {
+        socket.ack(one.restore(4321)).unwrap();
+    }
+    let again = route::made_for(&mut socket, bridge).unwrap();
+    for one in saved {
+        let wanted = model::Route { table: 4321, ..one.route };
+        assert!(again.iter().any(|found| found.route == wanted), "{wanted:?} in {again:?}");
+    }
+}

@@ -108,12 +108,17 @@ impl Lower {
 
 /// Makes an interface of the kind; a kernel that does not have it is told from other failures.
 pub(crate) fn make(socket: &mut Socket, device: &device::Device<'_>) -> Result<()> {
-    socket.ack(device::create(device)).map_err(|error| match error.is_unsupported() {
-        true => {
-            let message = format!("this kernel has no {} interfaces", device.kind.name());
-            let option = device.kind.kernel_option();
+    socket.ack(device::create(device)).map_err(|error| match device.kind {
+        kind if error.is_unsupported() => {
+            let message = format!("this kernel has no {} interfaces", kind.name());
+            let option = kind.kernel_option();
             Error::new(Code::Internal, message).details(format!("it needs {option} ({error})"))
         }
-        false => created(error, device.name, device.name),
+        // EEXIST is not only for names: the kernel's words tell (`vlan_check_real_dev` in net/8021q/vlan.c).
+        Kind::Vlan { id, .. } if error.to_string().contains("VLAN device already exists") => {
+            let message = format!("the master has an interface for VLAN {id} already");
+            Error::new(Code::Internal, message).details(format!("it can have one, on any side ({error})"))
+        }
+        _ => created(error, device.name, device.name),
     })
 }

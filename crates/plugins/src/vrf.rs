@@ -1,10 +1,10 @@
 //! A routing domain of its own for a container's interface.
 
 use cni::{Call, Code, Config, Error, Result};
-use model::{AttachmentRecord, IfIndex, IfName};
+use model::{AttachmentRecord, IfName, Link};
 use netlink::device::{self, Kind};
 use netlink::link::{self, Change};
-use netlink::{Socket, addr};
+use netlink::{Socket, addr, route};
 use serde::Deserialize;
 
 use crate::chained::{Addition, Work};
@@ -13,6 +13,8 @@ use crate::{
     lower,
     netns::{self, Container},
 };
+
+const RT_TABLE_MAIN: u32 = 254;
 
 /// The addition.
 pub(crate) struct Vrf {
@@ -50,7 +52,7 @@ impl Addition for Vrf {
         let mut socket = Socket::route().map_err(kernel)?;
         let vrf = self.find_or_make(&mut socket)?;
         let own = link::by_name(&mut socket, ifname.as_str()).map_err(kernel)?;
-        if let Some(master) = own.master.filter(|master| *master != vrf) {
+        if let Some(master) = own.master.filter(|master| *master != vrf.index) {
             return Err(Error::new(Code::Internal, format!("{ifname} has a master already"))
                 .details(format!("the interface with index {master}")));
         }
@@ -59,14 +61,23 @@ impl Addition for Vrf {
             Ok(all.into_iter().filter(|(of, _)| *of == own.index).map(|(_, net)| net).collect())
         };
         let before = addresses(&mut socket)?;
-        let join = Change { master: Some(vrf), ..Change::default() };
+        let mut routes = route::made_for(&mut socket, own.index).map_err(kernel)?;
+        let join = Change { master: Some(vrf.index), ..Change::default() };
         socket.ack(link::change(own.index, &join)).map_err(|error| kernel(error.on(&ifname)))?;
-        // IPv6 addresses are lost on the way unless net.ipv6.conf.all.keep_addr_on_down is set.
+        // The kernel takes the interface down and up (`cycle_netdev` in drivers/net/vrf.c). With that go its routes, of whatever
+        // table, but for those of its addresses; and IPv6 addresses unless net.ipv6.conf.all.keep_addr_on_down is set.
         let after = addresses(&mut socket)?;
         let lost = before.iter().filter(|net| !after.contains(net));
         let lost =
             lost.filter(|net| !matches!(net, ipnet::IpNet::V6(v6) if v6.addr().is_unicast_link_local()));
-        let requests = lost.map(|net| addr::add(own.index, *net, addr::Flags::default())).collect();
+        let mut requests: Vec<_> =
+            lost.map(|net| addr::add(own.index, *net, addr::Flags::default())).collect();
+        // Gateways are reached by routes without one.
+        routes.sort_by_key(|saved| saved.route.gateway.is_some());
+        requests.extend(routes.iter().map(|saved| match (saved.route.table, vrf.vrf_table) {
+            (RT_TABLE_MAIN, Some(table)) => saved.restore(table),
+            (table, _) => saved.restore(table),
+        }));
         socket.batch(requests).map_err(kernel)?.all().map_err(|error| kernel(error.on(&ifname)))
     }
 
@@ -112,7 +123,7 @@ impl Addition for Vrf {
 }
 
 impl Vrf {
-    fn find_or_make(&self, socket: &mut Socket) -> Result<IfIndex> {
+    fn find_or_make(&self, socket: &mut Socket) -> Result<Link> {
         match link::by_name(socket, self.name.as_str()) {
             Ok(found) if found.kind != "vrf" => {
                 return Err(Error::new(Code::InvalidConfig, format!("{} exists and is no VRF", self.name)));
@@ -126,7 +137,7 @@ impl Vrf {
                         format!("VRF {} exists with table {table}", self.name),
                     ));
                 }
-                return Ok(found.index);
+                return Ok(found);
             }
             Err(error) if error.is_gone() => {}
             Err(error) => return Err(kernel(error)),
@@ -148,6 +159,6 @@ impl Vrf {
             up: true,
         };
         lower::make(socket, &device)?;
-        link::by_name(socket, self.name.as_str()).map(|vrf| vrf.index).map_err(kernel)
+        link::by_name(socket, self.name.as_str()).map_err(kernel)
     }
 }
