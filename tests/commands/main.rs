@@ -1,6 +1,8 @@
 //! The command line on input that nobody would give it on purpose.
 #![allow(clippy::disallowed_methods, reason = "tests run programs")]
 
+mod watch;
+
 use std::path::Path;
 
 use podplumb_tests::{Podplumb, World, require, run};

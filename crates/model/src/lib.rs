@@ -6,6 +6,7 @@
 
 pub mod attachment;
 pub mod coverage;
+pub mod event;
 pub mod ids;
 pub mod link;
 pub mod namespace;
@@ -17,6 +18,7 @@ pub mod time;
 
 pub use attachment::{AttachmentKey, AttachmentRecord, Before, CacheEntry, Lease, NetworkConfig, PodName};
 pub use coverage::{Gap, Source};
+pub use event::{Call, Caller, Claim, ClaimKind, Event};
 pub use ids::{BootId, ContainerId, IdError, IfIndex, IfName, MacAddr, NetworkName, NsId, NsInode, Nsid};
 pub use link::{BridgePort, FdbEntry, Link, Neighbour, Peer, Route};
 pub use namespace::{Descriptor, Namespace, Pin, Sockets, StaleFile, Task};

@@ -53,6 +53,11 @@ impl Error {
         matches!(self.errno, Errno::NODEV | Errno::NOENT | Errno::SRCH | Errno::ADDRNOTAVAIL | Errno::NXIO)
     }
 
+    /// The kernel dropped messages because they were not read fast enough.
+    pub fn is_overrun(&self) -> bool {
+        self.errno == Errno::NOBUFS
+    }
+
     /// The kernel was built without what is asked for.
     pub fn is_unsupported(&self) -> bool {
         matches!(self.errno, Errno::OPNOTSUPP | Errno::AFNOSUPPORT | Errno::PROTONOSUPPORT)

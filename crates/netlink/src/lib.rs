@@ -16,6 +16,7 @@ mod error;
 pub mod fuzz;
 pub mod link;
 pub mod message;
+pub mod monitor;
 pub mod neigh;
 pub mod nsid;
 pub mod qdisc;

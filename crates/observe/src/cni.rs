@@ -63,24 +63,37 @@ pub(crate) fn read(paths: &CniPaths) -> State {
         state.cache(dir);
     }
     state.records(&paths.record_dir);
-    let named = state.configs.iter().flat_map(|config| &config.data_dirs);
-    let cached = state.cache.iter().flat_map(|entry| &entry.data_dirs);
-    let recorded = state.records.iter().filter_map(|record| record.lease_dir.as_deref()?.parent());
-    let dirs: BTreeSet<PathBuf> = paths
-        .data_dirs
-        .iter()
-        .chain(named)
-        .chain(cached)
-        .cloned()
-        .chain(recorded.map(Path::to_owned))
-        .collect();
-    for dir in dirs {
+    for dir in state.data_dirs(paths) {
         state.leases(&dir);
     }
     state
 }
 
+/// One entry of libcni's cache; `None` when it is gone, or none of libcni's.
+pub(crate) fn read_cache_entry(path: &Path) -> Option<CacheEntry> {
+    let (content, since) = small_file(path).ok()??;
+    Some(cache_entry(path.to_owned(), &content, since))
+}
+
+/// One record, without its lock being tried; `None` when it is gone, or cannot be understood.
+pub(crate) fn read_record(path: &Path) -> Option<AttachmentRecord> {
+    let (content, _) = small_file(path).ok()??;
+    let mut record = AttachmentRecord::parse(&content).ok()?;
+    record.seen = Some(RecordSeen { path: path.to_owned(), locked: false });
+    Some(record)
+}
+
 impl State {
+    /// Where host-local keeps leases: the directories that are given, and those that configurations, cache entries and records
+    /// name.
+    pub(crate) fn data_dirs(&self, paths: &CniPaths) -> BTreeSet<PathBuf> {
+        let named = self.configs.iter().flat_map(|config| &config.data_dirs);
+        let cached = self.cache.iter().flat_map(|entry| &entry.data_dirs);
+        let recorded = self.records.iter().filter_map(|record| record.lease_dir.as_deref()?.parent());
+        let given = paths.data_dirs.iter().chain(named).chain(cached).cloned();
+        given.chain(recorded.map(Path::to_owned)).collect()
+    }
+
     fn gap(&mut self, source: Source, object: impl AsRef<Path>, why: impl ToString) {
         self.gaps.push(Gap { source, object: object.as_ref().display().to_string(), why: why.to_string() });
     }

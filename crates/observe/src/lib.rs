@@ -11,6 +11,7 @@ mod namespaces;
 mod processes;
 pub mod runtimes;
 mod sockets;
+pub mod watch;
 
 use std::io;
 use std::path::PathBuf;

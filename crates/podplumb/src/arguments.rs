@@ -149,6 +149,9 @@ pub(crate) struct LeaksOptions {
     /// Also show what is in use, and why
     #[arg(long)]
     pub(crate) all: bool,
+    /// Do not judge: print attachments as they appear and vanish, a JSON line each
+    #[arg(long, conflicts_with_all = ["from", "all", "output"])]
+    pub(crate) watch: bool,
     /// Shape of the output
     #[arg(short, long, value_enum, default_value = "table")]
     pub(crate) output: Format,

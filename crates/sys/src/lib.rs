@@ -9,6 +9,7 @@ mod iptables;
 mod lines;
 mod netns;
 mod packet;
+mod signals;
 mod socket;
 mod system;
 mod tap;
@@ -22,6 +23,7 @@ pub use iptables::legacy_forward_drops;
 pub use lines::{LineFile, whole as whole_lines};
 pub use netns::{Entered, NetNs, isolate_thread, when_stranded};
 pub use packet::PacketSocket;
+pub use signals::stop_signals;
 pub use socket::{netlink_socket, netns_cookie};
 pub use system::{
     boot_id, booted_at, earliest_of_boot, hostname, is_root, kernel_release, random, read_sysctl, since_boot,

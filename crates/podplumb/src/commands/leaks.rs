@@ -3,11 +3,14 @@
 use analyze::Verdict;
 
 use crate::arguments::{Format, LeaksOptions};
-use crate::commands::{require_root, snapshot_of, tell_coverage};
+use crate::commands::{require_root, snapshot_of, tell_coverage, watch};
 use crate::output::{Ended, paint, print, print_json};
 
 pub(crate) fn run(options: &LeaksOptions) -> anyhow::Result<Ended> {
     require_root(&options.node, "leaks")?;
+    if options.watch {
+        return watch::run(&options.node.live);
+    }
     let snapshot = snapshot_of(&options.node)?;
     let mut leaks = analyze::leaks(&snapshot, None, options.grace);
     let ended = if leaks.count(Verdict::Orphan) > 0 { Ended::Found } else { Ended::Fine };

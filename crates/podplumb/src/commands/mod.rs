@@ -8,6 +8,7 @@ pub(crate) mod pods;
 pub(crate) mod reclaim;
 pub(crate) mod snapshot;
 pub(crate) mod undo;
+pub(crate) mod watch;
 pub(crate) mod who;
 
 use std::io::Read;
@@ -63,12 +64,7 @@ fn look(options: &LiveOptions) -> anyhow::Result<Snapshot> {
             docker: options.docker.clone(),
             none: options.runtime == Some(RuntimeChoice::None),
         },
-        cni: CniPaths {
-            conf_dirs: options.cni_conf_dir.clone(),
-            cache_dirs: options.cni_cache_dir.clone(),
-            data_dirs: options.cni_data_dir.clone(),
-            ..CniPaths::default()
-        },
+        cni: cni_paths(options),
     };
     observe::observe(&sources).map_err(|error| match error {
         observe::Error::Runtimes(_) => {
@@ -76,6 +72,16 @@ fn look(options: &LiveOptions) -> anyhow::Result<Snapshot> {
         }
         error => error.into(),
     })
+}
+
+/// Where CNI's state is.
+fn cni_paths(options: &LiveOptions) -> CniPaths {
+    CniPaths {
+        conf_dirs: options.cni_conf_dir.clone(),
+        cache_dirs: options.cni_cache_dir.clone(),
+        data_dirs: options.cni_data_dir.clone(),
+        ..CniPaths::default()
+    }
 }
 
 /// Proofs need root: without it, namespaces of others cannot be read, and nothing would be an orphan.
