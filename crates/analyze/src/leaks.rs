@@ -80,6 +80,12 @@ pub enum PieceKind {
     StaleFile,
 }
 
+impl PieceKind {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Namespace, Self::Veth, Self::Link, Self::Lease, Self::Cache, Self::Record, Self::StaleFile];
+}
+
 impl std::fmt::Display for PieceKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {

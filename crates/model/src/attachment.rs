@@ -168,9 +168,21 @@ pub struct NetworkConfig {
     /// `ipam.dataDir` of its plugins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub data_dirs: Vec<PathBuf>,
+    /// How many addresses the ranges of its host-local have; absent when they are not in the file, or not valid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Capacity>,
     /// Why it could not be understood.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+/// Addresses that a network can give away, by family. An IPv6 range may have more than a u64 holds: that is as many as it says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capacity {
+    /// IPv4.
+    pub ipv4: u64,
+    /// IPv6.
+    pub ipv6: u64,
 }
 
 /// What podplumb's plugins write before they touch the kernel, and remove last: `/run/podplumb/attachments/<network>:<container>:<ifname>`

@@ -16,7 +16,9 @@ pub mod snapshot;
 pub mod takeover;
 pub mod time;
 
-pub use attachment::{AttachmentKey, AttachmentRecord, Before, CacheEntry, Lease, NetworkConfig, PodName};
+pub use attachment::{
+    AttachmentKey, AttachmentRecord, Before, CacheEntry, Capacity, Lease, NetworkConfig, PodName,
+};
 pub use coverage::{Gap, Source};
 pub use event::{Call, Caller, Claim, ClaimKind, Event};
 pub use ids::{BootId, ContainerId, IdError, IfIndex, IfName, MacAddr, NetworkName, NsId, NsInode, Nsid};

@@ -14,6 +14,8 @@ use model::{AttachmentRecord, CacheEntry, Gap, Lease, NetworkConfig, PodName, So
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde_json::Value;
 
+use crate::capacity;
+
 /// Cache entries and configurations are a few kilobytes.
 const LARGEST_BYTES: u64 = 4 << 20;
 /// An ADD takes a few milliseconds. A lock that is held at each of several looks over this time is held by something that
@@ -134,6 +136,7 @@ impl State {
                 network: None,
                 plugins: Vec::new(),
                 data_dirs: Vec::new(),
+                capacity: None,
                 problem: None,
             };
             match serde_json::from_slice::<Value>(&text) {
@@ -144,6 +147,7 @@ impl State {
                         Err(error) => config.problem = Some(error.to_string()),
                     }
                     (config.plugins, config.data_dirs) = chain(&value);
+                    config.capacity = capacity::of(&value);
                 }
                 Err(error) => config.problem = Some(error.to_string()),
             }

@@ -4,6 +4,7 @@
 //! returns a [`Snapshot`]. What could not be read becomes part of it as a [`model::Gap`]: an observation fails only when the host
 //! itself cannot be read.
 
+mod capacity;
 mod cni;
 mod host;
 mod mounts;

@@ -152,6 +152,9 @@ pub(crate) struct LeaksOptions {
     /// Do not judge: print attachments as they appear and vanish, a JSON line each
     #[arg(long, conflicts_with_all = ["from", "all", "output"])]
     pub(crate) watch: bool,
+    /// Also write the counts to a file, for node_exporter's textfile collector
+    #[arg(long, value_name = "FILE", conflicts_with = "watch")]
+    pub(crate) metrics: Option<PathBuf>,
     /// Shape of the output
     #[arg(short, long, value_enum, default_value = "table")]
     pub(crate) output: Format,

@@ -6,6 +6,7 @@
 mod journal;
 mod leaks;
 mod map;
+mod metrics;
 mod pods;
 mod text;
 mod who;
@@ -13,6 +14,7 @@ mod who;
 pub use journal::{JournalLine, journal};
 pub use leaks::{applied, leaks, plan, undone};
 pub use map::map;
+pub use metrics::metrics;
 pub use pods::pods;
 pub use text::{Paint, columns, coverage, printable};
 pub use who::who;
