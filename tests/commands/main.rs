@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests run programs")]
 
 mod metrics;
+mod versions;
 mod watch;
 
 use std::path::Path;

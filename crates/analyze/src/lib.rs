@@ -8,6 +8,7 @@ pub mod leaks;
 pub mod plan;
 pub mod render;
 pub mod verdict;
+pub mod versions;
 pub mod watch;
 pub mod who;
 pub mod wiring;

@@ -154,6 +154,7 @@ fn crashed() -> Snapshot {
         runtime_none: false,
         leases: vec![lease()],
         cache: vec![cache()],
+        plugins: vec![],
         configs: Vec::new(),
         records: Vec::new(),
         stale_files: Vec::new(),

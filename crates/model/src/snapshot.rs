@@ -9,6 +9,7 @@ use crate::coverage::Gap;
 use crate::ids::{BootId, IfIndex, NsInode, Nsid};
 use crate::link::{FdbEntry, Link, Neighbour, Peer, Route};
 use crate::namespace::{Namespace, StaleFile};
+use crate::plugin::PluginBinary;
 use crate::rule::OwnedElement;
 use crate::runtime::{Runtime, RuntimeObject};
 use crate::time::Timestamp;
@@ -39,6 +40,9 @@ pub struct Snapshot {
     /// CNI network configurations.
     #[serde(default)]
     pub configs: Vec<NetworkConfig>,
+    /// CNI plugins that configurations name, as they are installed.
+    #[serde(default)]
+    pub plugins: Vec<PluginBinary>,
     /// podplumb's attachment records.
     #[serde(default)]
     pub records: Vec<AttachmentRecord>,

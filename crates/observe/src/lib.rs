@@ -9,6 +9,7 @@ mod cni;
 mod host;
 mod mounts;
 mod namespaces;
+mod plugins;
 mod processes;
 pub mod runtimes;
 mod sockets;
@@ -75,6 +76,7 @@ pub fn observe(sources: &Sources) -> Result<Snapshot, Error> {
     gaps.append(&mut pins.gaps);
     let stale_files = mounts::stale_files(&pin_directories(), &mut gaps);
     let namespaces = namespaces::observe(processes, pins, &mut gaps)?;
+    let plugins = plugins::installed(&disk.configs);
     gaps.extend(disk.gaps);
     gaps.extend(host.gaps);
     let nft_tables = rules("nftables tables", nft::table_names(), &mut gaps);
@@ -89,6 +91,7 @@ pub fn observe(sources: &Sources) -> Result<Snapshot, Error> {
         leases: disk.leases,
         cache: disk.cache,
         configs: disk.configs,
+        plugins,
         records: disk.records,
         stale_files,
         elements,

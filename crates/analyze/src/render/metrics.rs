@@ -42,6 +42,8 @@ pub fn metrics(snapshot: &Snapshot, leaks: &Leaks, duration: Duration) -> String
     let complete = snapshot.coverage.is_empty() && snapshot.runtimes.iter().all(model::Runtime::answered);
     let help = "1: everything could be read, and every runtime answered.";
     gauge("coverage_complete", help, &alone(f64::from(u8::from(complete))));
+    let warnings = crate::versions::versions(snapshot).warnings.len() as f64;
+    gauge("version_warnings", "Versions that are known to leak; see podplumb leaks.", &alone(warnings));
     gauge("duration_seconds", "How long looking and judging took.", &alone(duration.as_secs_f64()));
     let taken = leaks.taken_at.0 as f64 / 1000.0;
     gauge("last_run_timestamp_seconds", "When the node was looked at.", &alone(taken));

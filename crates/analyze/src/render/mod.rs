@@ -9,6 +9,7 @@ mod map;
 mod metrics;
 mod pods;
 mod text;
+mod versions;
 mod who;
 
 pub use journal::{JournalLine, journal};
@@ -17,6 +18,7 @@ pub use map::map;
 pub use metrics::metrics;
 pub use pods::pods;
 pub use text::{Paint, columns, coverage, printable};
+pub use versions::versions;
 pub use who::who;
 
 /// The width that all texts keep, where names allow it.

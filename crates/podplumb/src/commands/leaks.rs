@@ -34,11 +34,13 @@ pub(crate) fn run(options: &LeaksOptions) -> anyhow::Result<Ended> {
                 "taken_at": leaks.taken_at,
                 "findings": leaks.findings,
                 "coverage": snapshot.coverage,
+                "versions": analyze::versions::versions(&snapshot),
             }))?;
         }
         format => {
             print(&analyze::render::leaks(&leaks, options.all || format == Format::Wide, paint()))?;
             tell_coverage(&snapshot);
+            eprint!("{}", analyze::render::versions(&analyze::versions::versions(&snapshot)));
         }
     }
     Ok(ended)
