@@ -65,9 +65,11 @@ pub(super) fn shorten(text: &str) -> String {
     printable(&short)
 }
 
-/// Names on disk and command lines are other people's: control characters in them must not reach a terminal.
+/// Names on disk and command lines are other people's: control characters in them must not reach a terminal, nor those that turn
+/// the direction of what follows (UAX #9) and so could show one name as another.
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let turns = |c| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if c.is_control() || turns(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// Appends `text` after `head` (already written, `indent` wide), wrapped at spaces with a hanging indent.
@@ -143,6 +145,7 @@ mod tests {
     #[test]
     fn control_characters_do_not_reach_a_terminal() {
         assert_eq!(shorten("a\x1b[31mb"), "a\u{fffd}[31mb");
+        assert_eq!(printable("cart\u{202e}bew"), "cart\u{fffd}bew");
     }
 
     #[test]
