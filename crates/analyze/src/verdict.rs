@@ -72,6 +72,7 @@ pub fn rule(wiring: &Wiring<'_>, court: Court<'_>) -> Ruling {
     against.extend(alive(wiring, court).into_iter().map(in_use));
     let unknown = |evidence| (Verdict::Unknown, evidence);
     against.extend(silent_runtimes(court.snapshot).into_iter().map(unknown));
+    against.extend(doubted(wiring, court.snapshot).map(unknown));
     against.extend(unread(wiring, court.snapshot).into_iter().map(unknown));
     against.extend(untied(wiring).map(unknown));
     against.extend(no_runtime(court.snapshot).map(unknown));
@@ -246,6 +247,20 @@ fn silent_runtimes(snapshot: &Snapshot) -> Vec<Evidence> {
         format!("{} at {} does not answer: {why}", runtime.kind, runtime.endpoint.display())
     };
     silent.map(|silent| Evidence::new("runtime-silent", text(silent))).collect()
+}
+
+/// Row 4, between: a namespace of which only its name says that a runtime made it may be that of a container about whose process its
+/// runtime is wrong.
+fn doubted(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Option<Evidence> {
+    if !wiring.containers.is_empty() || !wiring.stamps.is_empty() || wiring.namespaces.is_empty() {
+        return None;
+    }
+    let (runtime, object, doubt) = snapshot
+        .runtime_objects()
+        .find_map(|(runtime, object)| Some((runtime, object, object.doubt.as_ref()?)))?;
+    let id = crate::wiring::short_id(object.id.as_str());
+    let text = format!("it may be that of {id}, about which {} is wrong: {doubt}", runtime.kind);
+    Some(Evidence::new("runtime-doubted", text))
 }
 
 /// Row 4, second half: something that could hold it could not be read.

@@ -110,6 +110,7 @@ fn object(id: &str) -> RuntimeObject {
         netns: None,
         addresses: Vec::new(),
         created: None,
+        doubt: None,
     }
 }
 
@@ -531,4 +532,18 @@ fn a_plan_keeps_only_what_two_looks_agree_on() {
         let changed = confirm(change);
         assert!(changed.plan.is_empty() && changed.dropped.len() == 1, "{changed:?}");
     }
+}
+
+#[test]
+fn a_pinned_namespace_may_be_that_of_a_container_about_whose_process_its_runtime_is_wrong() {
+    let doubt = |snapshot: &mut Snapshot| {
+        snapshot.runtimes[0].objects[0].doubt = Some("its process 812 is not there".into());
+    };
+    let nameless = verdict(|snapshot| {
+        snapshot.leases.clear();
+        snapshot.cache.clear();
+        doubt(snapshot);
+    });
+    assert_eq!(nameless, (Verdict::Unknown, "runtime-doubted"));
+    assert_eq!(verdict(doubt), (Verdict::Orphan, "pinned-only"), "this one is somebody else's by its id");
 }

@@ -110,6 +110,10 @@ pub struct RuntimeObject {
     /// When it was created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<Timestamp>,
+    /// What the kernel says against the runtime's word about it: a process that is not there, or not its own. A pid that is
+    /// somebody else's is not in `pid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<String>,
 }
 
 /// What a runtime's id stands for.

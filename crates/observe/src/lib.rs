@@ -63,7 +63,8 @@ pub fn observe(sources: &Sources) -> Result<Snapshot, Error> {
     };
     // Runtimes are asked first. A container that goes away meanwhile is then still listed; one that comes meanwhile is young. The
     // other way round, the first would look like an orphan.
-    let runtimes = runtimes::observe(&sources.runtimes)?;
+    let mut runtimes = runtimes::observe(&sources.runtimes)?;
+    let answered = sys::since_boot();
     let disk = std::thread::scope(|scope| {
         let disk = scope.spawn(|| (cni::read(&sources.cni), host::read()));
         let processes = processes::scan();
@@ -76,6 +77,7 @@ pub fn observe(sources: &Sources) -> Result<Snapshot, Error> {
     gaps.append(&mut pins.gaps);
     let stale_files = mounts::stale_files(&pin_directories(), &mut gaps);
     let namespaces = namespaces::observe(processes, pins, &mut gaps)?;
+    runtimes::claims::compare(&mut runtimes, &namespaces, node.booted_at, answered);
     let plugins = plugins::installed(&disk.configs);
     gaps.extend(disk.gaps);
     gaps.extend(host.gaps);

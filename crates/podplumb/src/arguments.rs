@@ -58,6 +58,9 @@ pub(crate) struct LiveOptions {
     /// Docker API socket to ask, besides those found in the usual places
     #[arg(long, value_name = "SOCKET", conflicts_with = "from")]
     pub(crate) docker: Vec<PathBuf>,
+    /// How long each runtime may take; one that takes longer counts as silent
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s", conflicts_with = "from")]
+    pub(crate) runtime_timeout: Duration,
     /// Say that no container runtime works on this node
     #[arg(long, value_enum)]
     pub(crate) runtime: Option<RuntimeChoice>,

@@ -79,8 +79,12 @@ pub(super) async fn ask(socket: &Path) -> Result<Answer, String> {
     let (objects, version) = match (own, of_cri) {
         (Ok(own), Some(cri)) => (merge(cri.objects, own), cri.version),
         (Ok(own), None) => {
-            let version: Result<VersionResponse, _> = client.call(VERSION, Empty {}, None).await;
-            (own, version.map(|answer| answer.version).unwrap_or_default())
+            let answer: VersionResponse =
+                client.call(VERSION, Empty {}, None).await.map_err(|status| words(VERSION, &status))?;
+            if answer.version.is_empty() {
+                return Err("Version: no version: this is no containerd".to_owned());
+            }
+            (own, answer.version)
         }
         // Not containerd after all: a CRI socket of another runtime that has its name.
         (Err((_, status)), Some(cri)) if is_absent(&status) => (cri.objects, cri.version),
@@ -122,6 +126,7 @@ async fn own(client: &mut Client) -> Result<Vec<RuntimeObject>, (&'static str, t
                 netns: None,
                 addresses: Vec::new(),
                 created: None,
+                doubt: None,
             });
         }
     }

@@ -129,6 +129,9 @@ pub(super) async fn list(client: &mut Client) -> Result<Answer, (&'static str, t
     let failed = |method| move |status| (method, status);
     let version: VersionResponse =
         client.call(VERSION, VersionRequest {}, None).await.map_err(failed(VERSION))?;
+    if version.runtime_name.is_empty() {
+        return Err((VERSION, tonic::Status::data_loss("a runtime without a name: this is no CRI")));
+    }
     let pods: ListPodsResponse =
         client.call(LIST_PODS, ListRequest {}, None).await.map_err(failed(LIST_PODS))?;
     let containers: ListContainersResponse =
@@ -156,6 +159,7 @@ pub(super) async fn list(client: &mut Client) -> Result<Answer, (&'static str, t
             netns: None,
             addresses: Vec::new(),
             created: Some(Timestamp(pod.created_at_ns / 1_000_000)),
+            doubt: None,
         };
         let question = PodStatusRequest { id: pod.id, verbose: true };
         match client.call::<_, PodStatusResponse>(POD_STATUS, question, None).await {
@@ -185,6 +189,7 @@ pub(super) async fn list(client: &mut Client) -> Result<Answer, (&'static str, t
             netns: None,
             addresses: Vec::new(),
             created: Some(Timestamp(container.created_at_ns / 1_000_000)),
+            doubt: None,
         });
     }
     Ok(Answer {

@@ -72,6 +72,9 @@ struct Network {
 pub(super) async fn ask(socket: &Path) -> Result<Answer, String> {
     let mut client = Client::connect(socket).await?;
     let version: Version = client.get("/version").await?.ok_or("no /version: this is no Docker API")?;
+    if version.version.is_empty() {
+        return Err("GET /version: no version: this is no Docker API".to_owned());
+    }
     let listed: Vec<Listed> = client.get("/containers/json?all=1").await?.ok_or("no list of containers")?;
     let mut objects = Vec::new();
     for container in listed {
@@ -99,6 +102,7 @@ pub(super) async fn ask(socket: &Path) -> Result<Answer, String> {
             netns: key.map(PathBuf::from),
             addresses: addresses.filter_map(|text| text.parse::<IpAddr>().ok()).collect(),
             created: Some(Timestamp(container.created * 1000)),
+            doubt: None,
         });
     }
     Ok(Answer { version: version.version, objects })

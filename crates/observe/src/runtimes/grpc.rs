@@ -63,7 +63,12 @@ pub(super) fn is_absent(status: &Status) -> bool {
 /// A failed call in words.
 pub(super) fn words(method: &str, status: &Status) -> String {
     let name = method.rsplit('/').next().unwrap_or(method);
-    format!("{name}: {}", status.message())
+    let cause = std::error::Error::source(status).map(root_cause);
+    match cause.as_deref().unwrap_or(status.message()) {
+        // What tonic says when the connection ended without an error of the system.
+        "transport error" => format!("{name}: the connection broke off, or was not gRPC"),
+        cause => format!("{name}: {cause}"),
+    }
 }
 
 /// The innermost error: "Connection refused" instead of "transport error".

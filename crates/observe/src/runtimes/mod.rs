@@ -3,6 +3,7 @@
 //! A runtime that is there and does not answer is part of the result, as silent: what it does not list may still be its own.
 //! Adding one means adding a file with an `ask` and a line to [`PLACES`].
 
+pub(crate) mod claims;
 mod containerd;
 mod cri;
 mod discovery;
@@ -15,11 +16,8 @@ use std::time::Duration;
 
 use model::{Runtime, RuntimeKind, RuntimeStatus};
 
-/// How long a runtime may take. One that hangs must not make `leaks` hang; one that is slow is silent.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// Where to look for runtimes.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct RuntimeSources {
     /// CRI sockets that the user named.
     pub cri: Vec<PathBuf>,
@@ -27,6 +25,15 @@ pub struct RuntimeSources {
     pub docker: Vec<PathBuf>,
     /// The user said that no runtime works on this node.
     pub none: bool,
+    /// How long each may take, from the connection to the last answer. One that hangs must not make `leaks` hang; one that is slow
+    /// is silent.
+    pub timeout: Duration,
+}
+
+impl Default for RuntimeSources {
+    fn default() -> Self {
+        Self { cri: Vec::new(), docker: Vec::new(), none: false, timeout: Duration::from_secs(10) }
+    }
 }
 
 /// The user said that there is no runtime, and there is one.
@@ -54,13 +61,13 @@ const PLACES: [(RuntimeKind, &str); 8] = [
 pub fn observe(sources: &RuntimeSources) -> Result<Vec<Runtime>, Contradiction> {
     let targets = targets(sources);
     if sources.none {
-        let live = targets.iter().find(|(_, socket)| std::os::unix::net::UnixStream::connect(socket).is_ok());
+        let live = targets.iter().find(|(_, socket)| listens(socket));
         return match live {
             Some((_, socket)) => Err(Contradiction { socket: socket.clone() }),
             None => Ok(Vec::new()),
         };
     }
-    let mut runtimes = ask_all(targets);
+    let mut runtimes = ask_all(targets, sources.timeout);
     traces::add_silent(&mut runtimes);
     runtimes.extend(discovery::unasked());
     Ok(runtimes)
@@ -94,13 +101,24 @@ fn cri_kind(path: &Path) -> RuntimeKind {
     }
 }
 
+/// Whether somebody listens on a socket. Never waits: connecting to one whose queue is full would, for as long as its owner hangs.
+fn listens(socket: &Path) -> bool {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let connected = SocketAddrUnix::new(socket).and_then(|address| {
+        let own = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        connect(&own, &address)
+    });
+    matches!(connected, Ok(()) | Err(rustix::io::Errno::AGAIN))
+}
+
 /// What a runtime answered.
 pub(crate) struct Answer {
     pub(crate) version: String,
     pub(crate) objects: Vec<model::RuntimeObject>,
 }
 
-fn ask_all(targets: Vec<(RuntimeKind, PathBuf)>) -> Vec<Runtime> {
+fn ask_all(targets: Vec<(RuntimeKind, PathBuf)>, timeout: Duration) -> Vec<Runtime> {
     if targets.is_empty() {
         return Vec::new();
     }
@@ -113,17 +131,17 @@ fn ask_all(targets: Vec<(RuntimeKind, PathBuf)>) -> Vec<Runtime> {
     };
     reactor.block_on(async {
         let asked: Vec<_> =
-            targets.into_iter().map(|(kind, socket)| tokio::spawn(ask(kind, socket))).collect();
+            targets.into_iter().map(|(kind, socket)| tokio::spawn(ask(kind, socket, timeout))).collect();
         let mut runtimes = Vec::new();
         for answer in asked {
-            runtimes.extend(answer.await);
+            runtimes.push(answer.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())));
         }
         runtimes
     })
 }
 
-async fn ask(kind: RuntimeKind, socket: PathBuf) -> Runtime {
-    let answer = tokio::time::timeout(PATIENCE, async {
+async fn ask(kind: RuntimeKind, socket: PathBuf, timeout: Duration) -> Runtime {
+    let answer = tokio::time::timeout(timeout, async {
         match kind {
             RuntimeKind::Containerd => containerd::ask(&socket).await,
             RuntimeKind::CriO | RuntimeKind::Cri => cri::ask(&socket).await,
@@ -136,7 +154,7 @@ async fn ask(kind: RuntimeKind, socket: PathBuf) -> Runtime {
             Runtime { kind, endpoint: socket, status: RuntimeStatus::Answered { version }, objects }
         }
         Ok(Err(why)) => silent(kind, socket, why),
-        Err(_) => silent(kind, socket, format!("no answer within {} s", PATIENCE.as_secs())),
+        Err(_) => silent(kind, socket, format!("no complete answer within {} s", timeout.as_secs())),
     }
 }
 

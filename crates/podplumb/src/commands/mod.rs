@@ -63,6 +63,7 @@ fn look(options: &LiveOptions) -> anyhow::Result<Snapshot> {
             cri: options.cri.clone(),
             docker: options.docker.clone(),
             none: options.runtime == Some(RuntimeChoice::None),
+            timeout: options.runtime_timeout,
         },
         cni: cni_paths(options),
     };
