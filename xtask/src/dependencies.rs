@@ -32,7 +32,7 @@ const MAY_USE: [(&str, &[&str]); 12] = [
     ("cni", &["cni-spec", "plugins"]),
     ("analyze", &["model"]),
     ("observe", &["cni-spec", "ipam", "model", "netlink", "nft", "sys"]),
-    ("reclaim", &["analyze", "cni-spec", "ipam", "model", "netlink", "nft", "sys"]),
+    ("reclaim", &["analyze", "cni-spec", "ipam", "model", "netlink", "nft", "observe", "sys"]),
     ("podplumb", &["analyze", "cni-spec", "model", "nft", "observe", "plugins", "reclaim", "sys"]),
 ];
 

@@ -84,6 +84,15 @@ impl PieceKind {
     /// All of them.
     pub const ALL: [Self; 7] =
         [Self::Namespace, Self::Veth, Self::Link, Self::Lease, Self::Cache, Self::Record, Self::StaleFile];
+
+    /// What to call several of them.
+    pub fn many(self) -> String {
+        match self {
+            PieceKind::Cache => "cache entries".to_owned(),
+            PieceKind::StaleFile => "stale files".to_owned(),
+            one => format!("{one}s"),
+        }
+    }
 }
 
 impl std::fmt::Display for PieceKind {

@@ -5,6 +5,7 @@
 //! [`render`] writes it all down for people.
 
 pub mod leaks;
+pub mod limit;
 pub mod plan;
 pub mod render;
 pub mod verdict;
@@ -14,6 +15,7 @@ pub mod who;
 pub mod wiring;
 
 pub use leaks::{Finding, Leaks, Piece, leaks};
+pub use limit::{Excess, excess};
 pub use plan::{Operation, Plan, Step};
 pub use verdict::{Evidence, Ruling, Verdict};
 pub use wiring::{HostLink, Wiring, wirings};

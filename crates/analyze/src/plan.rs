@@ -96,6 +96,22 @@ pub enum Operation {
     },
 }
 
+/// The order in which the operations of all orphans are carried out, from what can be undone and what the plugins themselves do
+/// to what is final. Those of a phase go together, so that the kernel's grace periods and the disk are waited for once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Copies to the quarantine: they change nothing.
+    Copies,
+    /// DEL of the plugins, who know best what they made.
+    Plugins,
+    /// Interfaces.
+    Links,
+    /// What keeps namespaces alive.
+    Pins,
+    /// What names the orphan: as long as it is there, whoever comes after an interrupted run finds everything again.
+    Traces,
+}
+
 /// Which namespace is pinned where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PinIdentity {
@@ -119,14 +135,14 @@ pub struct LinkIdentity {
 }
 
 impl Operation {
-    /// The order in which operations of all targets are carried out: first what saves and what plugins do, target by target;
-    /// then all links together, because the kernel waits once a group, not once a link; then the rest, again target
-    /// by target.
-    fn phase(&self) -> u8 {
+    /// When it is its turn.
+    pub fn phase(&self) -> Phase {
         match self {
-            Operation::SaveLease { .. } | Operation::SaveCache { .. } | Operation::ReplayDel { .. } => 0,
-            Operation::RemoveLink(_) => 1,
-            _ => 2,
+            Operation::SaveLease { .. } | Operation::SaveCache { .. } => Phase::Copies,
+            Operation::ReplayDel { .. } => Phase::Plugins,
+            Operation::RemoveLink(_) => Phase::Links,
+            Operation::Unpin { .. } => Phase::Pins,
+            _ => Phase::Traces,
         }
     }
 
@@ -205,6 +221,8 @@ pub struct Plan {
 pub struct Confirmed {
     /// What may be done.
     pub plan: Plan,
+    /// The orphans that it is about, as the second observation found them.
+    pub orphans: Vec<Finding>,
     /// Orphans of the first observation that are left alone, and why.
     pub dropped: Vec<(String, String)>,
 }
@@ -236,7 +254,8 @@ impl Plan {
             };
             dropped.push((before.label.clone(), why));
         }
-        Confirmed { plan: Self::of(second.0, kept.into_iter()), dropped }
+        let plan = Self::of(second.0, kept.iter().copied());
+        Confirmed { plan, orphans: kept.into_iter().cloned().collect(), dropped }
     }
 
     fn of<'a>(snapshot: &Snapshot, findings: impl Iterator<Item = &'a Finding>) -> Self {

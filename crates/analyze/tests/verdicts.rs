@@ -547,3 +547,45 @@ fn a_pinned_namespace_may_be_that_of_a_container_about_whose_process_its_runtime
     assert_eq!(nameless, (Verdict::Unknown, "runtime-doubted"));
     assert_eq!(verdict(doubt), (Verdict::Orphan, "pinned-only"), "this one is somebody else's by its id");
 }
+
+/// A node with this many leases of dead containers, and this many of live ones.
+fn node_with_leases(dead: usize, alive: usize) -> Snapshot {
+    let mut snapshot = crashed();
+    snapshot.namespaces.truncate(1);
+    snapshot.namespaces[0].links.clear();
+    snapshot.leases.clear();
+    snapshot.cache.clear();
+    let leases = (0..dead + alive).map(|n| {
+        let container = format!("{}{n:015x}", if n < dead { "d" } else { "a" });
+        let address = std::net::IpAddr::from([10, 1, (n / 250) as u8, (n % 250 + 2) as u8]);
+        Lease {
+            path: format!("/var/lib/cni/networks/pods/{address}").into(),
+            address,
+            content: format!("{container}\r\neth0"),
+            container: Some(container.parse().unwrap()),
+            ..lease()
+        }
+    });
+    snapshot.leases = leases.collect();
+    let listed = snapshot.leases.iter().filter_map(|lease| lease.container.as_ref());
+    let listed = listed.filter(|id| id.as_str().starts_with('a')).map(|id| object(id.as_str()));
+    snapshot.runtimes = vec![runtime(listed.collect())];
+    snapshot
+}
+
+#[test]
+fn of_a_kind_fifty_or_a_third_may_go_at_once_whichever_is_more() {
+    let excess = |dead, alive, max| {
+        let snapshot = node_with_leases(dead, alive);
+        let leaks = leaks(&snapshot, None, GRACE);
+        assert_eq!(leaks.count(Verdict::Orphan), dead);
+        let excess = podplumb_analyze::excess(leaks.with(Verdict::Orphan), &leaks, max);
+        excess.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(excess(50, 0, None), [""; 0], "all of a small node");
+    assert_eq!(excess(51, 10, None), ["51 of 61 leases (limit 50)"]);
+    assert_eq!(excess(60, 120, None), [""; 0], "a third");
+    assert_eq!(excess(61, 119, None), ["61 of 180 leases (limit 60)"]);
+    assert_eq!(excess(61, 119, Some(61)), [""; 0]);
+    assert_eq!(excess(2, 100, Some(1)), ["2 of 102 leases (limit 1)"]);
+}

@@ -9,6 +9,7 @@ mod cni;
 mod host;
 mod mounts;
 mod namespaces;
+mod occupants;
 mod plugins;
 mod processes;
 pub mod runtimes;
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 use model::{Gap, Node, Snapshot, Source, Timestamp};
 
 pub use crate::cni::CniPaths;
+pub use crate::occupants::occupants;
 pub use crate::runtimes::RuntimeSources;
 
 /// Where to look.

@@ -173,6 +173,11 @@ pub(crate) struct ReclaimOptions {
     /// Time between the two looks; what is younger is left alone
     #[arg(long, value_parser = duration, default_value = "60s")]
     pub(crate) grace: Duration,
+    /// How many objects of each kind (namespaces, veths, leases …) may go at
+    /// once; above it nothing is done [default: 50, or a third of what exists,
+    /// whichever is more]
+    #[arg(long, value_name = "N")]
+    pub(crate) max: Option<usize>,
     /// Directory with CNI plugins, for their DEL
     #[arg(long, value_name = "DIR", default_values = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"])]
     pub(crate) cni_bin_dir: Vec<PathBuf>,

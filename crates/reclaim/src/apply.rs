@@ -1,17 +1,21 @@
-//! Carrying a plan out, operation by operation, each in the journal before and after.
+//! Carrying a plan out, phase by phase, each operation in the journal before and after.
+//!
+//! Operations of one phase go together, in batches: their journal lines and copies reach the disk at once, processes are walked once,
+//! links are deleted as a group, plugins of different containers work at the same time.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use analyze::plan::{LinkIdentity, Operation, PinIdentity, Plan, Step};
+use analyze::plan::{LinkIdentity, Operation, Phase, PinIdentity, Plan, Step};
 use model::attachment::digest;
 use serde::Serialize;
 
 use crate::Error;
-use crate::files;
-use crate::journal::{Event, Journal, Outcome, Store};
+use crate::files::{self, Unsynced};
+use crate::journal::{Event, Journal, Outcome};
 use crate::kernel;
 use crate::leases;
+use crate::replay::{self, Replay};
 
 /// An operation and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -33,52 +37,69 @@ pub struct Surroundings {
     pub plugin_dirs: Vec<PathBuf>,
 }
 
-/// Carries the plan out. Every operation is tried, whatever came of the others; an error means that the run could not
+/// How many operations go together at most: as many are in doubt after a crash.
+fn most_together(phase: Phase) -> usize {
+    match phase {
+        // One each that has a process of its own for a while.
+        Phase::Plugins => 8,
+        Phase::Copies | Phase::Links | Phase::Pins | Phase::Traces => 256,
+    }
+}
+
+/// Carries the plan out. Every operation is tried, whatever came of those of other orphans; an error means that the run could not
 /// go on (the journal cannot be written), and then nothing was done that is not in the journal.
 pub fn apply(
     plan: &Plan,
-    store: &Store,
+    journal: &mut Journal,
     surroundings: &Surroundings,
     mut report: impl FnMut(&Applied),
 ) -> Result<Vec<Applied>, Error> {
-    let mut journal = store.open()?;
-    if sys::boot_id().ok().as_ref() != Some(&plan.boot_id) {
+    if *journal.boot_id() != plan.boot_id {
         return Err(Error::OtherBoot);
     }
-    let mut run = Run { journal: &mut journal, surroundings, saved: HashSet::new(), spared: HashMap::new() };
+    let pins = pins(plan);
+    let mut run = Run { journal, surroundings, pins, saved: HashSet::new(), spared: HashMap::new() };
     let mut applied = Vec::new();
-    let mut place = 0;
-    while place < plan.steps.len() {
-        // Links go together; everything else one by one.
-        let together = plan.steps[place..].iter().take_while(|step| as_link(step).is_some()).count().max(1);
-        let batch = &plan.steps[place..place + together];
+    while applied.len() < plan.steps.len() {
+        let place = applied.len();
+        let phase = plan.steps[place].operation.phase();
+        let same = plan.steps[place..].iter().take_while(|step| step.operation.phase() == phase).count();
+        let batch = &plan.steps[place..place + same.min(most_together(phase))];
         let ids: Vec<String> = (0..batch.len()).map(|at| run.journal.id(place + at + 1)).collect();
-        for (id, step) in ids.iter().zip(batch) {
-            run.journal.write(id, Event::Begun { step: Box::new(step.clone()) })?;
-        }
-        run.look_again(plan, batch);
-        let outcomes = run.carry_out(batch, &ids);
+        let begun = ids.iter().zip(batch);
+        run.journal
+            .write_all(begun.map(|(id, step)| (id.clone(), Event::Begun { step: Box::new(step.clone()) })))?;
+        let outcomes = run.carry_out(phase, batch, &ids);
+        let ended = ids.iter().zip(&outcomes);
+        run.journal
+            .write_all(ended.map(|(id, outcome)| (id.clone(), Event::Ended { outcome: outcome.clone() })))?;
         for ((id, step), outcome) in ids.into_iter().zip(batch).zip(outcomes) {
-            run.journal.write(&id, Event::Ended { outcome: outcome.clone() })?;
+            run.judge(step, &outcome);
             let done = Applied { id, step: step.clone(), outcome };
             report(&done);
             applied.push(done);
         }
-        place += together;
     }
     Ok(applied)
 }
 
-fn as_link(step: &Step) -> Option<&LinkIdentity> {
-    match &step.operation {
-        Operation::RemoveLink(link) => Some(link),
-        _ => None,
+/// The pins of each orphan's namespace.
+fn pins(plan: &Plan) -> HashMap<String, Vec<PinIdentity>> {
+    let mut pins: HashMap<String, Vec<PinIdentity>> = HashMap::new();
+    for step in &plan.steps {
+        if let Operation::Unpin { path, inode, ns_id } = &step.operation {
+            let pin = PinIdentity { path: path.clone(), inode: *inode, ns_id: *ns_id };
+            pins.entry(step.target.clone()).or_default().push(pin);
+        }
     }
+    pins
 }
 
 struct Run<'a> {
     journal: &'a mut Journal,
     surroundings: &'a Surroundings,
+    /// Where each orphan's namespace is pinned.
+    pins: HashMap<String, Vec<PinIdentity>>,
     /// Files of which the quarantine has a copy.
     saved: HashSet<PathBuf>,
     /// Orphans that turned out, in the course of this run, to be none, or of which something has to stay; and why.
@@ -86,86 +107,129 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Plugins of earlier orphans may have taken minutes: before an operation that ends something, makes sure that nobody has moved
-    /// into its orphan's namespace meanwhile.
-    fn look_again(&mut self, plan: &Plan, batch: &[Step]) {
-        let ends = |operation: &Operation| {
-            matches!(
-                operation,
-                Operation::ReplayDel { .. } | Operation::RemoveLink(_) | Operation::Unpin { .. }
-            )
-        };
-        for step in batch.iter().filter(|step| ends(&step.operation)) {
-            let pins =
-                plan.steps.iter().filter(|other| other.target == step.target).filter_map(
-                    |other| match &other.operation {
-                        Operation::Unpin { path, inode, ns_id } => {
-                            Some(PinIdentity { path: path.clone(), inode: *inode, ns_id: *ns_id })
-                        }
-                        _ => None,
-                    },
-                );
-            for pin in pins {
-                if kernel::is_inhabited(&pin) {
-                    let why = format!("a process moved into {} meanwhile", pin.path.display());
-                    self.spared.insert(step.target.clone(), why);
-                }
-            }
+    fn carry_out(&mut self, phase: Phase, batch: &[Step], ids: &[String]) -> Vec<Outcome> {
+        if matches!(phase, Phase::Plugins | Phase::Pins) {
+            let targets: Vec<&str> = batch.iter().map(|step| step.target.as_str()).collect();
+            let inhabited = inhabited(&self.pins, &targets);
+            self.spare(&targets, &inhabited);
         }
-    }
-
-    fn carry_out(&mut self, batch: &[Step], ids: &[String]) -> Vec<Outcome> {
-        let spared =
-            |step: &Step| self.spared.get(&step.target).map(|why| Outcome::Skipped { why: why.clone() });
-        let mut outcomes: Vec<Option<Outcome>> = batch.iter().map(spared).collect();
-        let free = |outcomes: &[Option<Outcome>]| -> Vec<usize> {
-            (0..batch.len()).filter(|at| outcomes[*at].is_none()).collect()
-        };
-        let places: Vec<usize> =
-            free(&outcomes).into_iter().filter(|at| as_link(&batch[*at]).is_some()).collect();
-        let links: Vec<&LinkIdentity> = places.iter().filter_map(|at| as_link(&batch[*at])).collect();
-        for (at, outcome) in places.iter().zip(kernel::remove_links(&links)) {
-            outcomes[*at] = Some(outcome);
-        }
-        for at in free(&outcomes) {
-            let step = &batch[at];
-            let outcome = self.one(&step.operation, &ids[at]);
-            if let (
-                Operation::ReplayDel { essential: true, .. },
-                Outcome::Failed { .. } | Outcome::Skipped { .. },
-            ) = (&step.operation, &outcome)
-            {
-                let why = "its plugins' DEL did not succeed, and only they know what they made".to_owned();
-                self.spared.insert(step.target.clone(), why);
+        // What is spared is not touched; the others are carried out together.
+        let mut outcomes: Vec<Option<Outcome>> = batch.iter().map(|step| self.spares(step)).collect();
+        let free: Vec<usize> = (0..batch.len()).filter(|at| outcomes[*at].is_none()).collect();
+        let steps: Vec<&Step> = free.iter().map(|at| &batch[*at]).collect();
+        let done = match phase {
+            Phase::Copies => {
+                let ids: Vec<&str> = free.iter().map(|at| ids[*at].as_str()).collect();
+                self.copy(&steps, &ids)
             }
+            Phase::Plugins => self.replay(&steps),
+            Phase::Links => self.remove_links(&steps),
+            Phase::Pins | Phase::Traces => {
+                let mut unsynced = Unsynced::default();
+                let outcomes = steps.iter().map(|step| self.one(&step.operation, &mut unsynced)).collect();
+                // What a power failure brings back of it is found again.
+                let _ = unsynced.sync();
+                outcomes
+            }
+        };
+        for (at, outcome) in free.into_iter().zip(done) {
             outcomes[at] = Some(outcome);
         }
         outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::AlreadyGone)).collect()
     }
 
-    fn one(&mut self, operation: &Operation, id: &str) -> Outcome {
+    fn spares(&self, step: &Step) -> Option<Outcome> {
+        self.spared.get(&step.target).map(|why| Outcome::Skipped { why: why.clone() })
+    }
+
+    fn spare(&mut self, targets: &[&str], reasons: &[Option<String>]) {
+        for (target, why) in targets.iter().zip(reasons) {
+            if let Some(why) = why {
+                self.spared.insert((*target).to_owned(), why.clone());
+            }
+        }
+    }
+
+    /// What an outcome means for the rest of its orphan.
+    fn judge(&mut self, step: &Step, outcome: &Outcome) {
+        if matches!(outcome, Outcome::Done | Outcome::AlreadyGone) {
+            return;
+        }
+        let why = match &step.operation {
+            Operation::ReplayDel { essential: true, .. } => {
+                "its plugins' DEL did not succeed, and only they know what they made"
+            }
+            // As long as the address is on an interface, it must not be given to somebody else.
+            Operation::RemoveLink(_) => "its interface is still there",
+            Operation::Unpin { .. } => "its namespace is still there",
+            _ => return,
+        };
+        self.spared.entry(step.target.clone()).or_insert_with(|| why.to_owned());
+    }
+
+    fn copy(&mut self, steps: &[&Step], ids: &[&str]) -> Vec<Outcome> {
+        let mut unsynced = Unsynced::default();
+        let mut outcomes = Vec::new();
+        for (step, id) in steps.iter().zip(ids) {
+            let quarantine = self.journal.store().quarantine(id);
+            outcomes.push(match &step.operation {
+                Operation::SaveLease { path, content } => {
+                    leases::save(path, content, &quarantine, &mut unsynced)
+                }
+                Operation::SaveCache { path, digest: wanted } => {
+                    files::save(path, &quarantine, |found| digest(found) == *wanted, &mut unsynced)
+                }
+                other => Outcome::Failed { why: format!("{} is no copy", other.object()) },
+            });
+        }
+        if let Err(error) = unsynced.sync() {
+            let why = format!("the quarantine could not be written: {error}");
+            return outcomes.iter().map(|_| Outcome::Failed { why: why.clone() }).collect();
+        }
+        for (step, outcome) in steps.iter().zip(&outcomes) {
+            if let (Operation::SaveLease { path, .. } | Operation::SaveCache { path, .. }, Outcome::Done) =
+                (&step.operation, outcome)
+            {
+                self.saved.insert(path.clone());
+            }
+        }
+        outcomes
+    }
+
+    fn replay(&self, steps: &[&Step]) -> Vec<Outcome> {
+        let replays: Vec<Replay<'_>> = steps
+            .iter()
+            .filter_map(|step| Replay::of(step, &self.surroundings.plugin_dirs, &self.saved))
+            .collect();
+        replay::all(&replays)
+    }
+
+    fn remove_links(&mut self, steps: &[&Step]) -> Vec<Outcome> {
+        let links: Vec<&LinkIdentity> = steps
+            .iter()
+            .filter_map(|step| match &step.operation {
+                Operation::RemoveLink(link) => Some(link),
+                _ => None,
+            })
+            .collect();
+        let targets: Vec<&str> = steps.iter().map(|step| step.target.as_str()).collect();
+        let mut reasons = Vec::new();
+        let outcomes = kernel::remove_links(&links, || {
+            reasons = inhabited(&self.pins, &targets);
+            reasons.clone()
+        });
+        self.spare(&targets, &reasons);
+        outcomes
+    }
+
+    fn one(&self, operation: &Operation, unsynced: &mut Unsynced) -> Outcome {
         match operation {
-            Operation::SaveLease { path, content } => {
-                let outcome = leases::save(path, content, &self.journal.store().quarantine(id));
-                self.note(path, outcome)
-            }
-            Operation::SaveCache { path, digest: wanted } => {
-                let quarantine = self.journal.store().quarantine(id);
-                let outcome = files::save(path, &quarantine, |found| digest(found) == *wanted);
-                self.note(path, outcome)
-            }
-            Operation::ReplayDel { cache, digest: wanted, key, netns, plugins, essential: _ } => {
-                self.replay(cache, *wanted, key, netns.as_ref(), plugins)
-            }
-            Operation::RemoveLink(link) => {
-                kernel::remove_links(&[link]).pop().expect("one outcome for one link")
-            }
             Operation::Unpin { path, inode, ns_id } => kernel::unpin(path, *inode, *ns_id),
             Operation::RemoveLease { path, content } => {
-                self.with_copy(path, || leases::release(path, content))
+                self.with_copy(path, || leases::release(path, content, unsynced))
             }
             Operation::RemoveCache { path, digest: wanted } => {
-                self.with_copy(path, || files::remove(path, |found| digest(found) == *wanted))
+                self.with_copy(path, || files::remove(path, |found| digest(found) == *wanted, unsynced))
             }
             Operation::RemoveElements { owner, .. } => {
                 let removed = netlink::Socket::netfilter()
@@ -176,18 +240,17 @@ impl Run<'_> {
                     Err(error) => Outcome::Failed { why: error.to_string() },
                 }
             }
-            Operation::RemoveRecord { path, key } => files::remove(path, |content| {
-                model::AttachmentRecord::parse(content).is_ok_and(|record| record.key == *key)
-            }),
+            Operation::RemoveRecord { path, key } => files::remove(
+                path,
+                |content| model::AttachmentRecord::parse(content).is_ok_and(|record| record.key == *key),
+                unsynced,
+            ),
             Operation::RemoveStaleFile { path, inode } => remove_stale(path, *inode),
+            Operation::SaveLease { .. }
+            | Operation::SaveCache { .. }
+            | Operation::ReplayDel { .. }
+            | Operation::RemoveLink(_) => Outcome::Failed { why: "it is of another phase".to_owned() },
         }
-    }
-
-    fn note(&mut self, path: &Path, outcome: Outcome) -> Outcome {
-        if outcome == Outcome::Done {
-            self.saved.insert(path.to_owned());
-        }
-        outcome
     }
 
     /// Removes only what this run has saved: without a copy there is no way back.
@@ -198,64 +261,36 @@ impl Run<'_> {
             _ => Outcome::Failed { why: "there is no copy of it in the quarantine".to_owned() },
         }
     }
+}
 
-    fn replay(
-        &self,
-        cache: &Path,
-        wanted: u64,
-        key: &model::AttachmentKey,
-        netns: Option<&PinIdentity>,
-        plugins: &[String],
-    ) -> Outcome {
-        let dirs = &self.surroundings.plugin_dirs;
-        if plugins.iter().all(|plugin| cni::chain::find(plugin, dirs).is_err()) {
-            return Outcome::Skipped { why: "no plugin of the chain is installed".to_owned() };
-        }
-        if let Some(pin) = netns.filter(|pin| !kernel::is_pinned(pin)) {
-            return Outcome::Changed {
-                why: format!("{} leads to another namespace by now", pin.path.display()),
-            };
-        }
-        if !self.saved.contains(cache) {
-            return Outcome::Failed {
-                why: "there is no copy of the cache entry in the quarantine".to_owned(),
-            };
-        }
-        let content = match files::read(cache) {
-            Ok(Some(content)) if digest(&content) == wanted => content,
-            Ok(Some(_)) => {
-                return Outcome::Changed { why: "the cache entry has another content by now".to_owned() };
-            }
-            Ok(None) => return Outcome::AlreadyGone,
-            Err(error) => return failed(cache, error),
-        };
-        let errors = cni::chain::replay_del(&content, key, netns.map(|pin| pin.path.as_path()), dirs);
-        match errors.as_slice() {
-            [] => Outcome::Done,
-            // Our own removal goes on with what the plugins left.
-            errors => {
-                let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
-                Outcome::Failed { why: texts.join("; ") }
-            }
+/// Who is in the namespaces of these orphans by now. Plugins of earlier ones may have taken minutes.
+fn inhabited(pins: &HashMap<String, Vec<PinIdentity>>, targets: &[&str]) -> Vec<Option<String>> {
+    let mut open = Vec::new();
+    for target in targets.iter().collect::<HashSet<_>>() {
+        let own = pins.get(*target).into_iter().flatten();
+        open.extend(own.filter_map(|pin| Some((*target, pin, kernel::open(pin)?))));
+    }
+    let namespaces: Vec<&sys::NetNs> = open.iter().map(|(_, _, netns)| netns).collect();
+    let mut found: HashMap<&str, String> = HashMap::new();
+    for ((target, pin, _), occupant) in open.iter().zip(observe::occupants(&namespaces)) {
+        if let Some(occupant) = occupant {
+            found.insert(target, format!("{} is in use by now: {occupant}", pin.path.display()));
         }
     }
+    targets.iter().map(|target| found.get(target).cloned()).collect()
 }
 
 fn remove_stale(path: &Path, inode: u64) -> Outcome {
     use std::os::unix::fs::MetadataExt;
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Outcome::AlreadyGone,
-        Err(error) => failed(path, error),
+        Err(error) => files::failed(path, error),
         Ok(stat) if stat.ino() != inode || !stat.is_file() || stat.len() != 0 => {
             Outcome::Changed { why: format!("{} is another file by now", path.display()) }
         }
         Ok(_) => match std::fs::remove_file(path) {
             Ok(()) => Outcome::Done,
-            Err(error) => failed(path, error),
+            Err(error) => files::failed(path, error),
         },
     }
-}
-
-fn failed(path: &Path, error: std::io::Error) -> Outcome {
-    Outcome::Failed { why: format!("{}: {error}", path.display()) }
 }

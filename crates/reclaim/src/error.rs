@@ -31,10 +31,12 @@ pub enum Error {
         error: serde_json::Error,
     },
     /// Another reclaim is at work.
-    #[error("another reclaim is at work (it holds the lock of {})", path.display())]
+    #[error("another reclaim or undo is at work{} and holds the lock of {}", of(*pid), path.display())]
     Busy {
         /// The journal.
         path: PathBuf,
+        /// Which process, where that can be told.
+        pid: Option<u32>,
     },
     /// The plan is of another boot.
     #[error("the plan was made before the node was restarted")]
@@ -45,6 +47,10 @@ pub enum Error {
         /// The id.
         id: String,
     },
+}
+
+fn of(pid: Option<u32>) -> String {
+    pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
 }
 
 impl Error {

@@ -128,7 +128,10 @@ impl Store {
     pub fn open(&self) -> Result<Journal, Error> {
         let path = self.journal();
         let fail = |error| Error::file(&path, error);
-        let Some(file) = LineFile::try_open(&path).map_err(fail)? else { return Err(Error::Busy { path }) };
+        let Some(file) = LineFile::try_open(&path).map_err(fail)? else {
+            let pid = sys::line_writer(&path).filter(|pid| *pid != std::process::id());
+            return Err(Error::Busy { path, pid });
+        };
         let boot_id = sys::boot_id().map_err(fail)?;
         let started = Timestamp::now();
         let run = format!("{:x}-{:x}", started.0, std::process::id());
@@ -179,10 +182,24 @@ impl Journal {
         format!("{}.{place}", self.run)
     }
 
+    /// The boot in which it is written.
+    pub fn boot_id(&self) -> &BootId {
+        &self.boot_id
+    }
+
     /// Appends a line and waits until it is on disk.
     pub fn write(&mut self, id: &str, event: Event) -> Result<(), Error> {
-        let entry = Entry { id: id.to_owned(), at: Timestamp::now(), boot_id: self.boot_id.clone(), event };
-        let line = serde_json::to_vec(&entry).map_err(|error| Error::Encode { error })?;
-        self.file.append(&line).map_err(|error| Error::file(&self.store.journal(), error))
+        self.write_all([(id.to_owned(), event)])
+    }
+
+    /// Appends a line for each event and waits once until all are on disk. After an error none of them is in the journal.
+    pub fn write_all(&mut self, events: impl IntoIterator<Item = (String, Event)>) -> Result<(), Error> {
+        let at = Timestamp::now();
+        let line = |(id, event)| {
+            let entry = Entry { id, at, boot_id: self.boot_id.clone(), event };
+            serde_json::to_vec(&entry).map_err(|error| Error::Encode { error })
+        };
+        let lines = events.into_iter().map(line).collect::<Result<Vec<_>, _>>()?;
+        self.file.append_all(&lines).map_err(|error| Error::file(&self.store.journal(), error))
     }
 }

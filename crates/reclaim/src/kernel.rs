@@ -10,62 +10,100 @@ use sys::NetNs;
 
 use crate::journal::Outcome;
 
+/// How many requests go out before their answers are read: the socket has room for about 160.
+const AT_ONCE: usize = 64;
+
 /// Deletes host interfaces together: the kernel waits for grace periods once a group, not once a link (18 ms each).
 ///
-/// The group is chosen at random among those that no link has, its members are listed and compared after they were put
-/// into it, and only then is it deleted.
-pub fn remove_links(wanted: &[&LinkIdentity]) -> Vec<Outcome> {
+/// The group is chosen at random among those that no link has. When the links are in it, `last_look` says which of them have to
+/// stay, and why; these get their group back. Then the group's members are listed and compared, and only then is it deleted.
+pub fn remove_links(
+    wanted: &[&LinkIdentity],
+    last_look: impl FnOnce() -> Vec<Option<String>>,
+) -> Vec<Outcome> {
     let mut outcomes: Vec<Option<Outcome>> = wanted.iter().map(|_| None).collect();
-    if let Err(error) = remove_group(wanted, &mut outcomes) {
+    if let Err(error) = remove_group(wanted, &mut outcomes, last_look) {
         let failed = || Outcome::Failed { why: error.to_string() };
         outcomes.iter_mut().for_each(|outcome| *outcome = Some(outcome.take().unwrap_or_else(failed)));
     }
     outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Done)).collect()
 }
 
-fn remove_group(wanted: &[&LinkIdentity], outcomes: &mut [Option<Outcome>]) -> netlink::Result<()> {
+/// A link that was put into the group: its place among those wanted, and the group that it had.
+struct Joined {
+    at: usize,
+    before: u32,
+}
+
+fn remove_group(
+    wanted: &[&LinkIdentity],
+    outcomes: &mut [Option<Outcome>],
+    last_look: impl FnOnce() -> Vec<Option<String>>,
+) -> netlink::Result<()> {
     let mut socket = Socket::route()?;
     let all = link::list(&mut socket, None)?;
     let group = free_group(&all);
-    let mut joined = Vec::new();
-    for (identity, outcome) in wanted.iter().zip(outcomes.iter_mut()) {
+    let mut joining = Vec::new();
+    for (at, identity) in wanted.iter().enumerate() {
         match all.iter().find(|link| link.index == identity.index) {
-            None => *outcome = Some(Outcome::AlreadyGone),
-            Some(link) if !is(identity, link) => *outcome = Some(changed(identity)),
-            Some(link) => {
-                let change = link::Change { group: Some(group), ..link::Change::default() };
-                match socket.ack(link::change(link.index, &change)) {
-                    Ok(()) => joined.push((*identity, link.group)),
-                    Err(error) if error.is_gone() => *outcome = Some(Outcome::AlreadyGone),
-                    Err(error) => *outcome = Some(Outcome::Failed { why: error.to_string() }),
-                }
-            }
+            None => outcomes[at] = Some(Outcome::AlreadyGone),
+            Some(link) if !is(identity, link) => outcomes[at] = Some(changed(identity)),
+            Some(link) => joining.push(Joined { at, before: link.group }),
+        }
+    }
+    let moves: Vec<_> = joining.iter().map(|joined| (wanted[joined.at], group)).collect();
+    let answers = regroup(&mut socket, &moves)?;
+    let mut joined = Vec::new();
+    for (joining, answer) in joining.into_iter().zip(answers) {
+        match answer {
+            None => joined.push(joining),
+            Some(error) if error.is_gone() => outcomes[joining.at] = Some(Outcome::AlreadyGone),
+            Some(error) => outcomes[joining.at] = Some(Outcome::Failed { why: error.to_string() }),
         }
     }
     if joined.is_empty() {
         return Ok(());
     }
-    // Once more, now that they are in the group: it has to contain what we put there and nothing else.
+    let reasons = last_look();
+    let (leaving, staying): (Vec<_>, Vec<_>) =
+        joined.into_iter().partition(|joined| reasons.get(joined.at).is_none_or(Option::is_some));
+    for joined in &leaving {
+        let why = reasons.get(joined.at).cloned().flatten().unwrap_or_else(|| "nobody looked".to_owned());
+        outcomes[joined.at] = Some(Outcome::Skipped { why });
+    }
+    regroup(&mut socket, &back(wanted, &leaving))?;
+    // Once more: the group has to contain what is to go and nothing else.
     let members: Vec<Link> =
         link::list(&mut socket, None)?.into_iter().filter(|link| link.group == group).collect();
-    let intruder = members.iter().find(|link| !joined.iter().any(|(identity, _)| is(identity, link)));
-    if let Some(intruder) = intruder {
-        for (identity, before) in &joined {
-            let change = link::Change { group: Some(*before), ..link::Change::default() };
-            let _ = socket.ack(link::change(identity.index, &change));
-        }
-        for (identity, outcome) in wanted.iter().zip(outcomes.iter_mut()) {
+    let is_known = |link: &Link| staying.iter().any(|joined| is(wanted[joined.at], link));
+    if let Some(intruder) = members.iter().find(|link| !is_known(link)) {
+        for joined in &staying {
             let why = format!("{} came into the group of links to delete", intruder.name);
-            if outcome.is_none() && joined.iter().any(|(other, _)| other.index == identity.index) {
-                *outcome = Some(Outcome::Changed { why });
-            }
+            outcomes[joined.at] = Some(Outcome::Changed { why });
         }
-        return Ok(());
+        return regroup(&mut socket, &back(wanted, &staying)).map(drop);
     }
-    if members.is_empty() {
-        return Ok(());
+    if members.is_empty() { Ok(()) } else { socket.ack(link::delete_group(group)) }
+}
+
+/// The moves that give links the group back that they had.
+fn back<'a>(wanted: &[&'a LinkIdentity], joined: &[Joined]) -> Vec<(&'a LinkIdentity, u32)> {
+    joined.iter().map(|joined| (wanted[joined.at], joined.before)).collect()
+}
+
+/// Moves each link to a group; says which could not be moved.
+fn regroup(
+    socket: &mut Socket,
+    moves: &[(&LinkIdentity, u32)],
+) -> netlink::Result<Vec<Option<netlink::Error>>> {
+    let mut answers = Vec::new();
+    for some in moves.chunks(AT_ONCE) {
+        let request = |(identity, group): &(&LinkIdentity, u32)| {
+            link::change(identity.index, &link::Change { group: Some(*group), ..link::Change::default() })
+        };
+        answers.extend(socket.batch(some.iter().map(request).collect())?.each());
     }
-    socket.ack(link::delete_group(group))
+    Ok(answers)
 }
 
 fn is(identity: &LinkIdentity, link: &Link) -> bool {
@@ -90,21 +128,10 @@ fn free_group(links: &[Link]) -> u32 {
     }
 }
 
-/// Whether a pin leads to this namespace.
-pub fn is_pinned(pin: &PinIdentity) -> bool {
-    NetNs::open(&pin.path).is_ok_and(|netns| netns.inode().ok() == Some(pin.inode) && netns.id() == pin.ns_id)
-}
-
-/// Whether a process moved into the namespace since it was looked at.
-pub fn is_inhabited(pin: &PinIdentity) -> bool {
-    let wanted = format!("net:[{}]", pin.inode);
-    let is_in = |path: std::path::PathBuf| {
-        std::fs::read_link(path).is_ok_and(|link| link.as_os_str() == wanted.as_str())
-    };
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut pids =
-        entries.filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit));
-    pids.any(|entry| is_in(entry.path().join("ns/net")))
+/// The namespace of a pin, if it is still that one.
+pub fn open(pin: &PinIdentity) -> Option<NetNs> {
+    let netns = NetNs::open(&pin.path).ok()?;
+    (netns.inode().ok() == Some(pin.inode) && netns.id() == pin.ns_id).then_some(netns)
 }
 
 /// Unmounts a namespace's pin and removes its file.

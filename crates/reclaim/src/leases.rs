@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipam::{Store, StoreError};
 
-use crate::files;
+use crate::files::{self, Unsynced};
 use crate::journal::Outcome;
 
 /// How long an ADD or DEL may hold a network's lock before we leave its leases alone.
@@ -46,14 +46,14 @@ fn open(path: &Path) -> Result<(Store, IpAddr), LeaseError> {
     }
 }
 
-/// Copies a lease to the quarantine, if it has this content.
-pub fn save(path: &Path, content: &str, quarantine: &Path) -> Outcome {
+/// Copies a lease to the quarantine, if it has this content; the copy is to be synced.
+pub fn save(path: &Path, content: &str, quarantine: &Path, unsynced: &mut Unsynced) -> Outcome {
     outcome(path, || {
         let (store, address) = open(path)?;
         match store.lease(address)? {
             None => Ok(Outcome::AlreadyGone),
             Some(lease) if lease.content == content => {
-                files::keep(path, quarantine, content.as_bytes())?;
+                files::keep(path, quarantine, content.as_bytes(), unsynced)?;
                 Ok(Outcome::Done)
             }
             Some(lease) => Ok(changed(path, &lease.content)),
@@ -61,14 +61,14 @@ pub fn save(path: &Path, content: &str, quarantine: &Path) -> Outcome {
     })
 }
 
-/// Releases a lease, if it has this content.
-pub fn release(path: &Path, content: &str) -> Outcome {
+/// Releases a lease, if it has this content; its directory is to be synced.
+pub fn release(path: &Path, content: &str, unsynced: &mut Unsynced) -> Outcome {
     outcome(path, || {
         let (store, address) = open(path)?;
         match store.lease(address)? {
             None => Ok(Outcome::AlreadyGone),
             Some(_) if store.remove(address, content)? => {
-                store.sync()?;
+                unsynced.directory(store.path());
                 Ok(Outcome::Done)
             }
             Some(lease) => Ok(changed(path, &lease.content)),
@@ -111,13 +111,17 @@ mod tests {
         (dir, path)
     }
 
+    fn let_go(path: &Path) -> Outcome {
+        release(path, "mine\r\neth0", &mut Unsynced::default())
+    }
+
     #[test]
     fn a_lease_goes_to_the_quarantine_and_back() {
         let (dir, path) = lease("mine\r\neth0");
         let quarantine = dir.path().join("quarantine");
-        assert_eq!(save(&path, "mine\r\neth0", &quarantine), Outcome::Done);
-        assert_eq!(release(&path, "mine\r\neth0"), Outcome::Done);
-        assert_eq!(release(&path, "mine\r\neth0"), Outcome::AlreadyGone);
+        assert_eq!(save(&path, "mine\r\neth0", &quarantine, &mut Unsynced::default()), Outcome::Done);
+        assert_eq!(let_go(&path), Outcome::Done);
+        assert_eq!(let_go(&path), Outcome::AlreadyGone);
         let copy = std::fs::read(quarantine.join("10.0.0.2")).unwrap();
         assert_eq!(restore(&path, &copy).unwrap(), Place::Restored);
         assert_eq!(restore(&path, &copy).unwrap(), Place::Same);
@@ -127,8 +131,11 @@ mod tests {
     #[test]
     fn a_lease_that_was_given_to_another_container_stays() {
         let (dir, path) = lease("other\r\neth0");
-        assert!(matches!(save(&path, "mine\r\neth0", dir.path()), Outcome::Changed { .. }));
-        assert!(matches!(release(&path, "mine\r\neth0"), Outcome::Changed { .. }));
+        assert!(matches!(
+            save(&path, "mine\r\neth0", dir.path(), &mut Unsynced::default()),
+            Outcome::Changed { .. }
+        ));
+        assert!(matches!(let_go(&path), Outcome::Changed { .. }));
         assert_eq!(restore(&path, b"mine\r\neth0").unwrap(), Place::Taken("other\r\neth0".into()));
         assert_eq!(std::fs::read(&path).unwrap(), b"other\r\neth0");
     }
@@ -137,10 +144,10 @@ mod tests {
     fn while_an_add_holds_the_lock_nothing_is_touched() {
         let (dir, path) = lease("mine\r\neth0");
         let add = Store::within(dir.path(), Duration::ZERO).unwrap();
-        let outcome = release(&path, "mine\r\neth0");
+        let outcome = let_go(&path);
         assert!(matches!(&outcome, Outcome::Failed { why } if why.contains("lock")), "{outcome:?}");
         drop(add);
-        assert_eq!(release(&path, "mine\r\neth0"), Outcome::Done);
+        assert_eq!(let_go(&path), Outcome::Done);
     }
 
     #[test]
@@ -148,11 +155,11 @@ mod tests {
         let (dir, precious) = lease("mine\r\neth0");
         let link = dir.path().join("10.0.0.3");
         std::os::unix::fs::symlink(&precious, &link).unwrap();
-        assert_eq!(release(&link, "mine\r\neth0"), Outcome::AlreadyGone);
+        assert_eq!(let_go(&link), Outcome::AlreadyGone);
         let elsewhere = tempfile::tempdir().unwrap();
         let linked = elsewhere.path().join("net");
         std::os::unix::fs::symlink(dir.path(), &linked).unwrap();
-        assert!(matches!(release(&linked.join("10.0.0.2"), "mine\r\neth0"), Outcome::Failed { .. }));
+        assert!(matches!(let_go(&linked.join("10.0.0.2")), Outcome::Failed { .. }));
         assert!(precious.exists() && link.is_symlink());
     }
 }

@@ -10,9 +10,12 @@ pub mod files;
 pub mod journal;
 pub mod kernel;
 pub mod leases;
+mod replay;
+mod resume;
 pub mod undo;
 
 pub use apply::{Applied, Surroundings, apply};
 pub use error::Error;
-pub use journal::{Entry, Event, Outcome, Store};
+pub use journal::{Entry, Event, Journal, Outcome, Store};
+pub use resume::resume;
 pub use undo::{Undone, undo};

@@ -20,7 +20,7 @@ pub use activation::inherited_listener;
 pub use child::fork_detached;
 pub use file::UnnamedFile;
 pub use iptables::legacy_forward_drops;
-pub use lines::{LineFile, whole as whole_lines};
+pub use lines::{LineFile, whole as whole_lines, writer as line_writer};
 pub use netns::{Entered, NetNs, isolate_thread, when_stranded};
 pub use packet::PacketSocket;
 pub use signals::stop_signals;

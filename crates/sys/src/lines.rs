@@ -2,6 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// A file of lines, open for one writer at a time.
@@ -47,15 +48,37 @@ impl LineFile {
 
     /// Appends a line, which must not contain a line end, and waits until it is on disk.
     pub fn append(&mut self, line: &[u8]) -> io::Result<()> {
-        let line = [line, b"\n"].concat();
-        let written = self.file.write_all(&line).and_then(|()| self.file.sync_data());
+        self.append_all(&[line.to_vec()])
+    }
+
+    /// Appends lines and waits once until all are on disk. After an error none of them is there.
+    pub fn append_all(&mut self, lines: &[Vec<u8>]) -> io::Result<()> {
+        let text: Vec<u8> = lines.iter().flat_map(|line| line.iter().chain(b"\n")).copied().collect();
+        let written = self.file.write_all(&text).and_then(|()| self.file.sync_data());
         match written {
-            Ok(()) => self.length += line.len() as u64,
+            Ok(()) => self.length += text.len() as u64,
             // A full disk may have taken a part.
             Err(_) => drop(self.file.set_len(self.length)),
         }
         written
     }
+}
+
+/// The process that has a file of lines open for writing, as far as it can be told: by the kernel's list of locks, where device and
+/// inode name the file. (btrfs and overlayfs show another device there than stat does: the inode has to do.)
+pub fn writer(path: &Path) -> Option<u32> {
+    let inode = path.metadata().ok()?.ino();
+    let table = std::fs::read_to_string("/proc/locks").ok()?;
+    table.lines().find_map(|line| flock_holder(line, inode))
+}
+
+/// `1: FLOCK  ADVISORY  WRITE 4711 fe:00:131080 0 EOF`: the pid, if the line is about this inode. Those who wait have `->` before FLOCK.
+fn flock_holder(line: &str, inode: u64) -> Option<u32> {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let is_flock = fields.next()? == "FLOCK";
+    let pid = fields.nth(2)?.parse().ok()?;
+    let on = fields.next()?.rsplit(':').next()?.parse() == Ok(inode);
+    (is_flock && on && pid > 0).then_some(pid)
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -75,11 +98,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn whoever_waits_for_a_lock_does_not_have_it() {
+        assert_eq!(flock_holder("1: FLOCK  ADVISORY  WRITE 4711 fe:00:131080 0 EOF", 131_080), Some(4711));
+        for other in [
+            "1: -> FLOCK  ADVISORY  WRITE 4712 fe:00:131080 0 EOF",
+            "2: POSIX  ADVISORY  WRITE 4713 fe:00:131080 0 EOF",
+            "3: FLOCK  ADVISORY  WRITE 4714 fe:00:131081 0 EOF",
+            "4: FLOCK  ADVISORY  WRITE 0 fe:00:131080 0 EOF",
+            "5: FLOCK",
+        ] {
+            assert_eq!(flock_holder(other, 131_080), None, "{other}");
+        }
+    }
+
+    #[test]
     fn a_torn_line_is_cut_and_one_writer_at_a_time() {
         let directory = std::env::temp_dir().join(format!("podplumb-lines-{}", std::process::id()));
         let path = directory.join("a/journal");
         let mut first = LineFile::open(&path).unwrap();
         assert!(LineFile::try_open(&path).unwrap().is_none());
+        assert_eq!(writer(&path), Some(std::process::id()));
         first.append(b"one").unwrap();
         drop(first);
         File::options().append(true).open(&path).unwrap().write_all(b"tw").unwrap();

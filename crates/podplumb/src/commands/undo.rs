@@ -12,6 +12,7 @@ pub(crate) fn run(options: &UndoOptions) -> anyhow::Result<Ended> {
     }
     let undone = ::reclaim::undo(&Store::at(&options.store.state_dir), &options.id);
     let undone = undone.map_err(|error| match error {
+        ::reclaim::Error::Busy { .. } => hinted(error.to_string(), "wait until it ends; nothing was changed"),
         ::reclaim::Error::NoSuchId { .. } => hinted(error.to_string(), "`podplumb journal` lists them"),
         error => error.into(),
     })?;
