@@ -221,7 +221,7 @@ impl<'a> Trials<'a> {
 
 /// Calls of the allocator, those that the C library and Rust's runtime make before `main`, and sleeping, which Rust takes to be
 /// interrupted at most: a process that gets no memory or cannot even start ends as if it had been killed.
-fn may_be_fatal(call: &SystemCall) -> bool {
+pub(crate) fn may_be_fatal(call: &SystemCall) -> bool {
     let numbers = [
         libc::SYS_brk,
         libc::SYS_mmap,

@@ -20,7 +20,7 @@ pub use pod::Pod;
 pub use podplumb::{Finding, Podplumb};
 pub use process::{Daemon, kill, output, parent, run, wait_until};
 pub use ruleset::Ruleset;
-pub use traced::{Fault, Traced, run_traced};
+pub use traced::{Fault, Traced, run_traced, run_traced_until};
 pub use traces::{STATE, traces};
 pub use world::{PLUGINS, Plugins, World, binaries, require, shipped};
 

@@ -42,6 +42,19 @@ pub struct Traced {
 /// Runs a program with `input` on stdin. At its system call number `fault.0`, counted from 0 after exec, the fault happens.
 /// Its children are left alone.
 pub fn run_traced(command: &mut Command, input: &[u8], fault: Option<(usize, Fault)>) -> Traced {
+    let number = fault.map(|(number, _)| number);
+    let mut at = 0..;
+    run_traced_until(command, input, PATIENCE, fault.map(|(_, fault)| fault), |_| at.next() == number)
+}
+
+/// The same, but the fault happens at the first system call that `is_it` names, and `patience` says when it hangs.
+pub fn run_traced_until(
+    command: &mut Command,
+    input: &[u8],
+    patience: Duration,
+    fault: Option<Fault>,
+    is_it: impl FnMut(&SystemCall) -> bool,
+) -> Traced {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let (mut child, mut tracee) = Tracee::start(command).expect("it starts");
     // A configuration fits into the pipe, so nobody has to wait for it to be read.
@@ -53,12 +66,12 @@ pub fn run_traced(command: &mut Command, input: &[u8], fault: Option<(usize, Fau
         let (ended, wait_for_end) = mpsc::channel::<()>();
         let (hung, pidfd) = (&hung, &pidfd);
         scope.spawn(move || {
-            if wait_for_end.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            if wait_for_end.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout) {
                 hung.store(true, Ordering::Relaxed);
                 let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
             }
         });
-        let result = happen(&mut tracee, fault);
+        let result = happen(&mut tracee, fault, is_it);
         drop(ended);
         result.expect("the kernel traces")
     });
@@ -80,13 +93,17 @@ pub fn run_traced(command: &mut Command, input: &[u8], fault: Option<(usize, Fau
 /// The system call at which it happened, those before, and how the program ended.
 type Happened = (Option<SystemCall>, Vec<SystemCall>, End);
 
-fn happen(tracee: &mut Tracee, fault: Option<(usize, Fault)>) -> std::io::Result<Happened> {
+fn happen(
+    tracee: &mut Tracee,
+    fault: Option<Fault>,
+    mut is_it: impl FnMut(&SystemCall) -> bool,
+) -> std::io::Result<Happened> {
     let mut calls = Vec::new();
-    let Some((number, fault)) = fault else { return Ok((None, calls, tracee.finish()?)) };
+    let Some(fault) = fault else { return Ok((None, calls, tracee.finish()?)) };
     let call = loop {
         match tracee.next_call()? {
-            Some(call) if calls.len() < number => calls.push(call),
-            Some(call) => break call,
+            Some(call) if is_it(&call) => break call,
+            Some(call) => calls.push(call),
             None => return Ok((None, calls, tracee.finish()?)),
         }
     };

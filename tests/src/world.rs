@@ -40,6 +40,9 @@ pub const PLUGINS: [&str; 19] = [
     "vrf",
 ];
 
+/// Longer than the margin that is left for clocks that are set.
+const BEFORE_THE_BOOT: std::time::Duration = std::time::Duration::from_secs(11);
+
 /// Directories that runtimes, plugins and podplumb write to.
 const PRIVATE: [&str; 6] =
     ["/run", "/var/lib/cni", "/etc/cni", "/var/lib/podplumb", "/var/lib/containerd", "/var/lib/docker"];
@@ -94,6 +97,39 @@ impl World {
         run("ip", &["netns", "add", "first"]);
         run("ip", &["netns", "del", "first"]);
         Self { directory }
+    }
+
+    /// Hides the processes that are in other tests' worlds by now, with all the namespaces that are pinned there: a test that
+    /// looks at the node hundreds of times need not wait for them each time.
+    pub fn hide_others(&self) {
+        let empty = self.path().join("hidden");
+        std::fs::create_dir_all(&empty).expect("a directory");
+        let mounts = |process: &Path| std::fs::read_link(process.join("ns/mnt")).ok();
+        // Only this thread is in the new mount namespace.
+        let machine = mounts(Path::new("/proc/self")).expect("procfs");
+        for process in std::fs::read_dir("/proc").expect("procfs").flatten() {
+            let is_pid = process.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit());
+            if is_pid && mounts(&process.path()).is_some_and(|other| other != machine) {
+                let _ = rustix::mount::mount_bind(&empty, process.path());
+            }
+        }
+    }
+
+    /// Lets a boot pass: what is on disk is older than it, /run is empty, and the kernel says another boot id and time.
+    pub fn restart(&self) {
+        std::thread::sleep(BEFORE_THE_BOOT);
+        mount_tmpfs(Path::new("/run"));
+        for path in ["/run/netns", "/run/lock"] {
+            std::fs::create_dir_all(path).expect("a directory");
+        }
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+        let stat = format!("cpu  0 0 0\nbtime {}\nprocesses 1\n", now.as_secs());
+        let boot_id = format!("{:08x}-0000-4000-8000-{:012x}\n", std::process::id(), now.as_millis());
+        for (path, content) in [("/proc/stat", stat), ("/proc/sys/kernel/random/boot_id", boot_id)] {
+            let file = self.path().join(path.rsplit('/').next().unwrap_or_default());
+            std::fs::write(&file, content).expect("a file");
+            rustix::mount::mount_bind(&file, path).expect("another begin of this boot");
+        }
     }
 
     /// A directory on disk for the test's own files.
