@@ -4,6 +4,7 @@
 //! whether it is in use, [`plan`] says what to do about what is not, [`who`] finds one thing by any of its names, and
 //! [`render`] writes it all down for people.
 
+pub mod boot;
 pub mod leaks;
 pub mod limit;
 pub mod plan;
@@ -14,6 +15,7 @@ pub mod watch;
 pub mod who;
 pub mod wiring;
 
+pub use boot::{Boot, boot};
 pub use leaks::{Finding, Leaks, Piece, leaks};
 pub use limit::{Excess, excess};
 pub use plan::{Operation, Plan, Step};

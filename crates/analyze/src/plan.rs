@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use model::{AttachmentKey, BootId, CacheEntry, IfIndex, MacAddr, NsId, NsInode, Snapshot, StaleFile};
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,13 @@ pub enum Operation {
         path: PathBuf,
         /// Digest of its content.
         digest: u64,
+    },
+    /// Copy an attachment record of an earlier boot to the quarantine.
+    SaveRecord {
+        /// The record file.
+        path: PathBuf,
+        /// Whose record it is.
+        key: AttachmentKey,
     },
     /// Call DEL of every plugin of the cached chain, last first.
     ReplayDel {
@@ -138,11 +145,23 @@ impl Operation {
     /// When it is its turn.
     pub fn phase(&self) -> Phase {
         match self {
-            Operation::SaveLease { .. } | Operation::SaveCache { .. } => Phase::Copies,
+            Operation::SaveLease { .. } | Operation::SaveCache { .. } | Operation::SaveRecord { .. } => {
+                Phase::Copies
+            }
             Operation::ReplayDel { .. } => Phase::Plugins,
             Operation::RemoveLink(_) => Phase::Links,
             Operation::Unpin { .. } => Phase::Pins,
             _ => Phase::Traces,
+        }
+    }
+
+    /// The file of which it makes a copy.
+    pub fn copied(&self) -> Option<&Path> {
+        match self {
+            Operation::SaveLease { path, .. }
+            | Operation::SaveCache { path, .. }
+            | Operation::SaveRecord { path, .. } => Some(path),
+            _ => None,
         }
     }
 
@@ -159,7 +178,9 @@ impl Operation {
             Operation::RemoveLink(link) => link.name.clone(),
             Operation::Unpin { path, .. } => format!("namespace {}", path.display()),
             Operation::RemoveElements { owner, .. } => format!("nftables elements of {owner}"),
-            Operation::RemoveRecord { path, .. } => format!("record {}", path.display()),
+            Operation::SaveRecord { path, .. } | Operation::RemoveRecord { path, .. } => {
+                format!("record {}", path.display())
+            }
             Operation::RemoveStaleFile { path, .. } => format!("file {}", path.display()),
         }
     }
@@ -171,6 +192,9 @@ impl fmt::Display for Operation {
             Operation::SaveLease { path, .. } => write!(f, "copy lease {} to the quarantine", path.display()),
             Operation::SaveCache { path, .. } => {
                 write!(f, "copy cache entry {} to the quarantine", path.display())
+            }
+            Operation::SaveRecord { path, .. } => {
+                write!(f, "copy record {} to the quarantine", path.display())
             }
             Operation::ReplayDel { key, plugins, .. } => {
                 let chain: Vec<&str> = plugins.iter().rev().map(String::as_str).collect();

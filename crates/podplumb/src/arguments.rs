@@ -170,6 +170,10 @@ pub(crate) struct ReclaimOptions {
     /// Do it: after a second look, --grace later, at whatever the first one found
     #[arg(long, conflicts_with = "from")]
     pub(crate) apply: bool,
+    /// Quarantine what earlier boots left: for a unit that runs before the
+    /// runtimes are started. Refused once a runtime or a container runs
+    #[arg(long, conflicts_with_all = ["from", "max"])]
+    pub(crate) boot: bool,
     /// Time between the two looks; what is younger is left alone
     #[arg(long, value_parser = duration, default_value = "60s")]
     pub(crate) grace: Duration,

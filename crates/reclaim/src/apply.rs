@@ -179,6 +179,9 @@ impl Run<'_> {
                 Operation::SaveCache { path, digest: wanted } => {
                     files::save(path, &quarantine, |found| digest(found) == *wanted, &mut unsynced)
                 }
+                Operation::SaveRecord { path, key } => {
+                    files::save(path, &quarantine, |found| is_record_of(found, key), &mut unsynced)
+                }
                 other => Outcome::Failed { why: format!("{} is no copy", other.object()) },
             });
         }
@@ -187,10 +190,8 @@ impl Run<'_> {
             return outcomes.iter().map(|_| Outcome::Failed { why: why.clone() }).collect();
         }
         for (step, outcome) in steps.iter().zip(&outcomes) {
-            if let (Operation::SaveLease { path, .. } | Operation::SaveCache { path, .. }, Outcome::Done) =
-                (&step.operation, outcome)
-            {
-                self.saved.insert(path.clone());
+            if let (Some(path), Outcome::Done) = (step.operation.copied(), outcome) {
+                self.saved.insert(path.to_owned());
             }
         }
         outcomes
@@ -240,14 +241,13 @@ impl Run<'_> {
                     Err(error) => Outcome::Failed { why: error.to_string() },
                 }
             }
-            Operation::RemoveRecord { path, key } => files::remove(
-                path,
-                |content| model::AttachmentRecord::parse(content).is_ok_and(|record| record.key == *key),
-                unsynced,
-            ),
+            Operation::RemoveRecord { path, key } => {
+                files::remove(path, |content| is_record_of(content, key), unsynced)
+            }
             Operation::RemoveStaleFile { path, inode } => remove_stale(path, *inode),
             Operation::SaveLease { .. }
             | Operation::SaveCache { .. }
+            | Operation::SaveRecord { .. }
             | Operation::ReplayDel { .. }
             | Operation::RemoveLink(_) => Outcome::Failed { why: "it is of another phase".to_owned() },
         }
@@ -278,6 +278,10 @@ fn inhabited(pins: &HashMap<String, Vec<PinIdentity>>, targets: &[&str]) -> Vec<
         }
     }
     targets.iter().map(|target| found.get(target).cloned()).collect()
+}
+
+fn is_record_of(content: &[u8], key: &model::AttachmentKey) -> bool {
+    model::AttachmentRecord::parse(content).is_ok_and(|record| record.key == *key)
 }
 
 fn remove_stale(path: &Path, inode: u64) -> Outcome {

@@ -1,5 +1,6 @@
 //! The way back: leases and cache entries from the quarantine. What the kernel had is gone for good, and said to be.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use analyze::plan::Operation;
@@ -62,11 +63,11 @@ pub fn undo(store: &Store, id: &str) -> Result<Vec<Undone>, Error> {
         return if found { Ok(undone) } else { Err(Error::NoSuchId { id: id.to_owned() }) };
     }
     let whole_run = !begun.iter().any(|(begun, _)| *begun == id);
+    let copied: HashSet<&Path> = begun.iter().filter_map(|(_, operation)| operation.copied()).collect();
     let mut undone = Vec::new();
     for (id, operation) in begun.into_iter().rev() {
         // A copy restores what the removal of the same run took; of a whole run, once is enough.
-        let is_copy = matches!(operation, Operation::SaveLease { .. } | Operation::SaveCache { .. });
-        if whole_run && !is_copy && is_restored_by_copy(operation) {
+        if whole_run && is_restored_by_copy(operation, &copied) {
             continue;
         }
         let outcome = entries.iter().find_map(|entry| match &entry.event {
@@ -79,8 +80,15 @@ pub fn undo(store: &Store, id: &str) -> Result<Vec<Undone>, Error> {
     Ok(undone)
 }
 
-fn is_restored_by_copy(operation: &Operation) -> bool {
-    matches!(operation, Operation::RemoveLease { .. } | Operation::RemoveCache { .. })
+/// Whether it removed a file of which the same run has made a copy.
+fn is_restored_by_copy(operation: &Operation, copied: &HashSet<&Path>) -> bool {
+    let path = match operation {
+        Operation::RemoveLease { path, .. }
+        | Operation::RemoveCache { path, .. }
+        | Operation::RemoveRecord { path, .. } => path,
+        _ => return false,
+    };
+    copied.contains(path.as_path())
 }
 
 fn reverse(
@@ -98,11 +106,15 @@ fn reverse(
             };
             restore_lease(journal, id, path, &copy)
         }
-        Operation::SaveCache { path, .. } | Operation::RemoveCache { path, .. } => {
-            match copy_of(journal.store(), entries, id, path) {
-                Some(copy) => restore(journal, id, path, &copy),
-                None => impossible("the quarantine has no copy of it"),
-            }
+        Operation::SaveRecord { path, .. }
+        | Operation::SaveCache { path, .. }
+        | Operation::RemoveCache { path, .. } => match copy_of(journal.store(), entries, id, path) {
+            Some(copy) => restore(journal, id, path, &copy),
+            None => impossible("the quarantine has no copy of it"),
+        },
+        Operation::RemoveRecord { path, .. } if copy_of(journal.store(), entries, id, path).is_some() => {
+            let copy = copy_of(journal.store(), entries, id, path).unwrap_or_default();
+            restore(journal, id, path, &copy)
         }
         _ if !matches!(outcome, Some(Outcome::Done)) => {
             Ok(Reversal::NothingToDo { why: "it changed nothing".to_owned() })
@@ -116,7 +128,7 @@ fn reverse(
         Operation::RemoveRecord { .. } => {
             impossible("the record described a namespace and a veth that are gone")
         }
-        Operation::RemoveStaleFile { .. } => impossible("it was empty and pinned nothing"),
+        Operation::RemoveStaleFile { path, .. } => restore(journal, id, path, b""),
     }
 }
 
@@ -158,12 +170,7 @@ fn copy_of(store: &Store, entries: &[Entry], id: &str, path: &Path) -> Option<Ve
     let saved = entries.iter().find(|entry| {
         let of_run = entry.id.rsplit_once('.').is_some_and(|(other, _)| other == run);
         let of_path = match &entry.event {
-            Event::Begun { step } => match &step.operation {
-                Operation::SaveLease { path: saved, .. } | Operation::SaveCache { path: saved, .. } => {
-                    saved == path
-                }
-                _ => false,
-            },
+            Event::Begun { step } => step.operation.copied() == Some(path),
             _ => false,
         };
         of_run && of_path

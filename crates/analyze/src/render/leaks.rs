@@ -6,7 +6,7 @@ use model::Timestamp;
 
 use super::text::{Paint, columns, hang, printable, shorten};
 use crate::leaks::{Finding, Leaks};
-use crate::plan::{Operation, Plan};
+use crate::plan::{Operation, Phase, Plan};
 use crate::verdict::Verdict;
 
 /// Width of the column in which a line says what it is.
@@ -70,7 +70,7 @@ fn write_finding(out: &mut String, finding: &Finding, now: Timestamp, paint: Pai
 
 /// The copies to the quarantine go without saying; they are in the plan.
 fn is_news(operation: &Operation) -> bool {
-    !matches!(operation, Operation::SaveLease { .. } | Operation::SaveCache { .. })
+    operation.phase() != Phase::Copies
 }
 
 fn pieces(rows: &[Vec<String>]) -> Vec<String> {

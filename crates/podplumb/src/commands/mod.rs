@@ -1,5 +1,6 @@
 //! One module a command, each with a `run`.
 
+pub(crate) mod boot;
 pub(crate) mod cni;
 pub(crate) mod journal;
 pub(crate) mod leaks;
@@ -56,17 +57,19 @@ fn read(file: &Path) -> anyhow::Result<Snapshot> {
     })
 }
 
+/// Where runtimes are, as the options say.
+fn runtimes(options: &LiveOptions) -> RuntimeSources {
+    RuntimeSources {
+        cri: options.cri.clone(),
+        docker: options.docker.clone(),
+        none: options.runtime == Some(RuntimeChoice::None),
+        timeout: options.runtime_timeout,
+    }
+}
+
 /// Looks at this node.
 fn look(options: &LiveOptions) -> anyhow::Result<Snapshot> {
-    let sources = Sources {
-        runtimes: RuntimeSources {
-            cri: options.cri.clone(),
-            docker: options.docker.clone(),
-            none: options.runtime == Some(RuntimeChoice::None),
-            timeout: options.runtime_timeout,
-        },
-        cni: cni_paths(options),
-    };
+    let sources = Sources { runtimes: runtimes(options), cni: cni_paths(options) };
     observe::observe(&sources).map_err(|error| match error {
         observe::Error::Runtimes(_) => {
             hinted(error.to_string(), "leave --runtime none out: the runtime knows its containers best")

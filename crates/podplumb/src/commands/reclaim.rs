@@ -11,7 +11,11 @@ use crate::output::{Ended, hinted, paint, print, print_json};
 
 pub(crate) fn run(options: &ReclaimOptions) -> anyhow::Result<Ended> {
     require_root(&options.node, "reclaim")?;
-    if options.apply { apply(options) } else { dry_run(options) }
+    match (options.boot, options.apply) {
+        (true, _) => super::boot::run(options),
+        (false, true) => apply(options),
+        (false, false) => dry_run(options),
+    }
 }
 
 /// Both looks, the time between them, and what follows, under the lock of the journal: a second reclaim would wait for the same
@@ -53,7 +57,7 @@ fn apply(options: &ReclaimOptions) -> anyhow::Result<Ended> {
     carry_out(options, &confirmed.plan, &mut journal)
 }
 
-fn open(options: &ReclaimOptions) -> anyhow::Result<Journal> {
+pub(super) fn open(options: &ReclaimOptions) -> anyhow::Result<Journal> {
     Store::at(&options.store.state_dir).open().map_err(|error| match error {
         ::reclaim::Error::Busy { .. } => hinted(error.to_string(), "wait until it ends; nothing was changed"),
         error => hinted(
@@ -83,7 +87,7 @@ fn too_much(excess: &[Excess]) -> Option<String> {
     (!texts.is_empty()).then(|| texts.join(" and "))
 }
 
-fn nothing(options: &ReclaimOptions) -> anyhow::Result<Ended> {
+pub(super) fn nothing(options: &ReclaimOptions) -> anyhow::Result<Ended> {
     match options.output {
         Shape::Text => print("nothing to reclaim\n")?,
         Shape::Json => print_json(&Vec::<Applied>::new())?,
@@ -110,7 +114,11 @@ fn dry_run(options: &ReclaimOptions) -> anyhow::Result<Ended> {
     Ok(if plan.is_empty() { Ended::Fine } else { Ended::Found })
 }
 
-fn carry_out(options: &ReclaimOptions, plan: &Plan, journal: &mut Journal) -> anyhow::Result<Ended> {
+pub(super) fn carry_out(
+    options: &ReclaimOptions,
+    plan: &Plan,
+    journal: &mut Journal,
+) -> anyhow::Result<Ended> {
     let surroundings = Surroundings { plugin_dirs: options.cni_bin_dir.clone() };
     let is_text = options.output == Shape::Text;
     let mut target = String::new();
