@@ -7,22 +7,28 @@ mod child;
 mod file;
 mod iptables;
 mod lines;
+mod mountns;
 mod netns;
 mod packet;
+mod process;
 mod signals;
 mod socket;
 mod system;
 mod tap;
 #[cfg(feature = "trace")]
 pub mod trace;
+#[cfg(feature = "zoo")]
+pub mod zoo;
 
 pub use activation::inherited_listener;
 pub use child::fork_detached;
 pub use file::UnnamedFile;
 pub use iptables::legacy_forward_drops;
 pub use lines::{LineFile, whole as whole_lines, writer as line_writer};
+pub use mountns::MountNs;
 pub use netns::{Entered, NetNs, isolate_thread, when_stranded};
 pub use packet::PacketSocket;
+pub use process::{Process, descriptors_in_flight};
 pub use signals::stop_signals;
 pub use socket::{netlink_socket, netns_cookie};
 pub use system::{

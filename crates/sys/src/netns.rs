@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -18,6 +18,26 @@ const NSFS_MAGIC: i64 = 0x6e73_6673;
 const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
 /// `_IOR(NSIO, 13, __u64)`: the namespace's id, never reused within a boot (Linux 6.18).
 const NS_GET_ID: libc::c_ulong = 0x8008_b70d;
+
+/// include/uapi/linux/sockios.h: the namespace of a socket.
+const SIOCGSKNS: libc::c_ulong = 0x894c;
+/// `_IO('T', 227)` of include/uapi/linux/if_tun.h.
+const TUNGETDEVNETNS: libc::c_ulong = 0x54e3;
+/// include/uapi/linux/fcntl.h: handles of nsfs need no mount to be opened on.
+const FD_NSFS_ROOT: libc::c_int = -10003;
+/// `FILEID_NSFS` (include/linux/exportfs.h).
+const FILEID_NSFS: libc::c_int = 0xf1;
+
+/// `struct file_handle` with nsfs's `struct nsfs_file_handle` (include/uapi/linux/nsfs.h).
+#[repr(C)]
+struct NsfsHandle {
+    bytes: libc::c_uint,
+    kind: libc::c_int,
+    // Bytes: a u64 would want to be aligned, and there is no room between.
+    id: [u8; 8],
+    namespace: u32,
+    inode: u32,
+}
 
 /// An open network namespace. While it is open the namespace lives, and its inode is not reused.
 #[derive(Debug)]
@@ -34,7 +54,10 @@ impl NetNs {
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
         // O_NONBLOCK: a FIFO in its place must not make us wait for a writer.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let fd = rustix::fs::open(path.as_ref(), flags, Mode::empty())?;
+        Self::checked(rustix::fs::open(path.as_ref(), flags, Mode::empty())?)
+    }
+
+    fn checked(fd: OwnedFd) -> io::Result<Self> {
         let refuse = |why| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         #[allow(clippy::unnecessary_cast, reason = "f_type is 32 bits wide on some architectures")]
         if rustix::fs::fstatfs(&fd)?.f_type as i64 != NSFS_MAGIC {
@@ -46,6 +69,58 @@ impl NetNs {
             return refuse("is a namespace of another kind, not a network namespace");
         }
         Ok(Self { fd })
+    }
+
+    /// The namespace that a socket was made in, wherever its owner is now; also that in which a tun device's descriptor was
+    /// opened (Linux 4.10; 4.20 for tun).
+    pub fn of_socket(socket: impl AsFd) -> io::Result<Self> {
+        Self::related(socket.as_fd(), SIOCGSKNS)
+    }
+
+    /// The namespace that a tun device is in, by its descriptor (Linux 5.2).
+    pub fn of_tun(tun: impl AsFd) -> io::Result<Self> {
+        Self::related(tun.as_fd(), TUNGETDEVNETNS)
+    }
+
+    fn related(fd: BorrowedFd<'_>, request: libc::c_ulong) -> io::Result<Self> {
+        // SAFETY: both requests take no argument and return a new descriptor.
+        let result = unsafe { libc::ioctl(fd.as_raw_fd(), request as _) };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just made this descriptor for us, with O_CLOEXEC (open_related_ns in fs/nsfs.c).
+        Self::checked(unsafe { OwnedFd::from_raw_fd(result) })
+    }
+
+    /// The namespace that has this id and this inode, whoever holds it; `NotFound` when it is gone (nsfs file handles, Linux 6.18).
+    ///
+    /// The kernel looks it up by its id and compares the inode: one that took over the inode is not taken for it.
+    pub fn by_id(id: NsId, inode: NsInode) -> io::Result<Self> {
+        let inode = u32::try_from(inode.0).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+        let mut handle = NsfsHandle {
+            bytes: 16,
+            kind: FILEID_NSFS,
+            id: id.0.to_ne_bytes(),
+            namespace: libc::CLONE_NEWNET.cast_unsigned(),
+            inode,
+        };
+        // SAFETY: the pointer is to a struct file_handle that is as long as it says it is, and outlives the call.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_open_by_handle_at,
+                FD_NSFS_ROOT,
+                &raw mut handle,
+                libc::O_RDONLY | libc::O_CLOEXEC,
+            )
+        };
+        match libc::c_int::try_from(result) {
+            // SAFETY: the kernel has just made this descriptor for us.
+            Ok(fd) if fd >= 0 => Self::checked(unsafe { OwnedFd::from_raw_fd(fd) }),
+            _ => Err(match io::Error::last_os_error() {
+                stale if stale.raw_os_error() == Some(libc::ESTALE) => io::ErrorKind::NotFound.into(),
+                error => error,
+            }),
+        }
     }
 
     /// A new, empty namespace. It lives as long as the handle, unless someone else enters or pins it.
@@ -138,7 +213,7 @@ pub fn isolate_thread() -> io::Result<()> {
     Ok(rustix::mount::mount_change("/", private)?)
 }
 
-fn unshare(flags: UnshareFlags) -> io::Result<()> {
+pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
     // SAFETY: only CLONE_FILES is dangerous (descriptors of other threads would not be ours any more), and no caller
     // in this module passes it.
     Ok(unsafe { rustix::thread::unshare_unsafe(flags) }?)
@@ -195,6 +270,30 @@ mod tests {
         let Some(id) = here.id() else { return eprintln!("skipped: this kernel has no NS_GET_ID") };
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         assert_eq!(crate::netns_cookie(&socket).unwrap(), id);
+    }
+
+    #[test]
+    fn a_namespace_is_found_by_id_and_inode_while_it_lives_and_not_after() {
+        let netns = NetNs::create().unwrap();
+        let (Some(id), inode) = (netns.id(), netns.inode().unwrap()) else {
+            return eprintln!("skipped: this kernel has no NS_GET_ID");
+        };
+        assert_eq!(NetNs::by_id(id, inode).unwrap().inode().unwrap(), inode);
+        assert!(NetNs::by_id(NsId(id.0 + 1), inode).is_err(), "another one that took over the inode");
+        drop(netns);
+        let start = std::time::Instant::now();
+        while NetNs::by_id(id, inode).is_ok() && start.elapsed() < std::time::Duration::from_secs(5) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert_eq!(NetNs::by_id(id, inode).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_socket_tells_where_it_was_made() {
+        let netns = NetNs::create().unwrap();
+        let socket = netns.run(|| std::net::UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();
+        assert_eq!(NetNs::of_socket(&socket).unwrap().inode().unwrap(), netns.inode().unwrap());
+        assert!(NetNs::of_tun(&socket).is_err());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// `ioctl` requests of drivers/net/tun.c, and flags of `TUNSETIFF`.
 const TUNSETIFF: u64 = 0x4004_54ca;
@@ -52,6 +52,12 @@ impl Tap {
     fn set(&self, number: u64, value: u32) -> io::Result<()> {
         // SAFETY: these requests take a number, not a pointer.
         check(unsafe { libc::ioctl(self.0.as_raw_fd(), number as _, libc::c_ulong::from(value)) })
+    }
+}
+
+impl AsFd for Tap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
