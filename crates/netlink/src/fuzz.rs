@@ -2,7 +2,7 @@
 
 use crate::message::{Attributes, HEADER};
 use crate::socket::Messages;
-use crate::{addr, conntrack, link, neigh, nsid, qdisc, route, rule};
+use crate::{addr, conntrack, diag, link, neigh, nsid, qdisc, route, rule};
 
 /// Reads every message of a datagram in every way, and says how much was understood.
 pub fn datagram(bytes: &[u8]) -> usize {
@@ -46,6 +46,7 @@ pub fn payload(bytes: &[u8]) -> usize {
         nsid::parse(bytes).is_some(),
         limit.is_some(),
         flow.is_some(),
+        diag::parse(bytes).is_some(),
     ];
     understood.into_iter().filter(|understood| *understood).count()
 }

@@ -11,6 +11,7 @@ pub mod addr;
 pub mod bridge_vlan;
 pub mod conntrack;
 pub mod device;
+pub mod diag;
 mod error;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;

@@ -235,6 +235,12 @@ pub fn change_port(index: IfIndex, hairpin: Option<bool>, isolated: Option<bool>
     )
 }
 
+/// Moves an interface to the namespace that the socket's own numbers `nsid`.
+pub fn move_to_number(index: IfIndex, nsid: Nsid) -> Request {
+    Request::new("move interface", RTM_SETLINK, 0, &ifinfomsg(0, index.0, 0, 0))
+        .attr(IFLA_TARGET_NETNSID, &nsid.0.to_ne_bytes())
+}
+
 /// Deletes the interface with this index; of a veth, both ends go. Returns after RCU grace periods (about 18 ms), long
 /// after the interface is gone from every view.
 pub fn delete(index: IfIndex) -> Request {

@@ -18,6 +18,7 @@ const RTM_NEWTFILTER: u16 = 44;
 const TCMSG: usize = 20;
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
+const TCA_STATS: u16 = 3;
 const TCA_TBF_PARMS: u16 = 1;
 const TCA_TBF_RATE64: u16 = 4;
 const TCA_TBF_BURST: u16 = 6;
@@ -134,6 +135,21 @@ pub fn limit_of(socket: &mut Socket, index: IfIndex) -> Result<Option<Limit>> {
     let request = Request::new("list qdiscs", RTM_GETQDISC, 0, &tcmsg(index, 0, 0, 0));
     let all = socket.dump(&request, parse)?;
     Ok(all.into_iter().find(|(of, _)| *of == index).map(|(_, limit)| limit))
+}
+
+/// How many packets wait in the queue of each interface where some do.
+pub fn waiting(socket: &mut Socket) -> Result<Vec<(IfIndex, u32)>> {
+    let request = Request::new("list qdiscs", RTM_GETQDISC, 0, &tcmsg(IfIndex(0), 0, 0, 0));
+    socket.dump(&request, queued)
+}
+
+/// `qlen` of `struct tc_stats`, where it is not zero.
+fn queued(payload: &[u8]) -> Option<(IfIndex, u32)> {
+    const QLEN: usize = 28;
+    let of = u32::from_ne_bytes(payload.get(4..8)?.try_into().ok()?);
+    let statistics = Attributes::after(payload, TCMSG).find(TCA_STATS)?.value;
+    let packets = u32::from_ne_bytes(statistics.get(QLEN..QLEN + 4)?.try_into().ok()?);
+    (packets > 0).then_some((IfIndex(of), packets))
 }
 
 /// A token bucket, and of which interface.

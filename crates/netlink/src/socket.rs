@@ -59,6 +59,11 @@ impl Socket {
         Self::open(Some(netlink::NETFILTER), "open nfnetlink socket")
     }
 
+    /// A sock_diag socket of the calling thread's namespace.
+    pub fn diag() -> Result<Self> {
+        Self::open(Some(netlink::SOCK_DIAG), "open sock_diag socket")
+    }
+
     fn open(protocol: Option<rustix::net::Protocol>, what: &'static str) -> Result<Self> {
         let fail =
             |error: std::io::Error| Error::new(what, Errno::from_io_error(&error).unwrap_or(Errno::IO));
