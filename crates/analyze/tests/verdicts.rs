@@ -151,6 +151,7 @@ fn crashed() -> Snapshot {
             booted_at: Timestamp(0),
         },
         namespaces: vec![host, pod],
+        unplaced: Vec::new(),
         runtimes: vec![runtime(vec![object("somebody-else")])],
         runtime_none: false,
         leases: vec![lease()],

@@ -7,6 +7,7 @@
 pub mod attachment;
 pub mod coverage;
 pub mod event;
+pub mod holder;
 pub mod ids;
 pub mod link;
 pub mod namespace;
@@ -22,6 +23,7 @@ pub use attachment::{
 };
 pub use coverage::{Gap, Source};
 pub use event::{Call, Caller, Claim, ClaimKind, Event};
+pub use holder::{Holder, Keeper, TcpConnection, TcpState, TcpTimer};
 pub use ids::{BootId, ContainerId, IdError, IfIndex, IfName, MacAddr, NetworkName, NsId, NsInode, Nsid};
 pub use link::{BridgePort, FdbEntry, Link, Neighbour, Peer, Route};
 pub use namespace::{Descriptor, Namespace, Pin, Sockets, StaleFile, Task};

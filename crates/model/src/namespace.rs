@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::holder::Holder;
 use crate::ids::{NsId, NsInode, Nsid};
 use crate::link::Link;
 use crate::time::Timestamp;
@@ -32,6 +33,9 @@ pub struct Namespace {
     /// Open descriptors that refer to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub descriptors: Vec<Descriptor>,
+    /// Others that hold it: what descriptors other than its own lead to, and what a close look found inside and around it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holders: Vec<Holder>,
     /// Sockets in it; `None` where nobody had to look, or nobody could.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sockets: Option<Sockets>,

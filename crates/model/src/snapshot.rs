@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attachment::{AttachmentRecord, CacheEntry, Lease, NetworkConfig};
 use crate::coverage::Gap;
+use crate::holder::Holder;
 use crate::ids::{BootId, IfIndex, NsInode, Nsid};
 use crate::link::{FdbEntry, Link, Neighbour, Peer, Route};
 use crate::namespace::{Namespace, StaleFile};
@@ -25,6 +26,9 @@ pub struct Snapshot {
     pub node: Node,
     /// Network namespaces; the host's first.
     pub namespaces: Vec<Namespace>,
+    /// Holders that hold something that is not known, and zombies, which hold nothing. Only a close look tells them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unplaced: Vec<Holder>,
     /// Runtimes, answering or not.
     #[serde(default)]
     pub runtimes: Vec<Runtime>,

@@ -6,10 +6,13 @@
 
 mod capacity;
 mod cni;
+mod descriptors;
+mod handles;
 mod host;
 mod mounts;
 mod namespaces;
 mod occupants;
+mod opened;
 mod plugins;
 mod processes;
 pub mod runtimes;
@@ -53,8 +56,27 @@ pub enum Error {
     Runtimes(#[from] runtimes::Contradiction),
 }
 
+/// How closely to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// What verdicts need.
+    Usual,
+    /// Also at every socket of every process, and into every namespace in which no process lives.
+    Close,
+}
+
 /// Looks at the node.
 pub fn observe(sources: &Sources) -> Result<Snapshot, Error> {
+    look(sources, Depth::Usual)
+}
+
+/// Looks at the node, and at everything that could hold a namespace. Takes longer: each socket of each process is asked.
+pub fn observe_closely(sources: &Sources) -> Result<Snapshot, Error> {
+    look(sources, Depth::Close)
+}
+
+fn look(sources: &Sources, depth: Depth) -> Result<Snapshot, Error> {
+    opened::raise_limit();
     let taken_at = Timestamp::now();
     let host = |what| move |source| Error::Host { what, source };
     let node = Node {
@@ -69,8 +91,10 @@ pub fn observe(sources: &Sources) -> Result<Snapshot, Error> {
     let answered = sys::since_boot();
     let disk = std::thread::scope(|scope| {
         let disk = scope.spawn(|| (cni::read(&sources.cni), host::read()));
-        let processes = processes::scan();
-        let pins = mounts::pins(&processes.mount_namespaces);
+        let mut processes = processes::scan(depth);
+        let mut opened = std::mem::take(&mut processes.opened);
+        let pins = mounts::pins(&processes.mount_namespaces, &processes.open_mounts, &mut opened);
+        processes.opened = opened;
         (processes, pins, disk.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
     let (mut processes, mut pins, (disk, host)) = disk;
@@ -78,7 +102,8 @@ pub fn observe(sources: &Sources) -> Result<Snapshot, Error> {
     gaps.append(&mut processes.gaps);
     gaps.append(&mut pins.gaps);
     let stale_files = mounts::stale_files(&pin_directories(), &mut gaps);
-    let namespaces = namespaces::observe(processes, pins, &mut gaps)?;
+    let known = namespaces::Known { processes, pins, records: &disk.records, boot_id: &node.boot_id, depth };
+    let (namespaces, unplaced) = namespaces::observe(known, &mut gaps)?;
     runtimes::claims::compare(&mut runtimes, &namespaces, node.booted_at, answered);
     let plugins = plugins::installed(&disk.configs);
     gaps.extend(disk.gaps);
@@ -90,6 +115,7 @@ pub fn observe(sources: &Sources) -> Result<Snapshot, Error> {
         taken_at,
         node,
         namespaces,
+        unplaced,
         runtimes,
         runtime_none: sources.runtimes.none,
         leases: disk.leases,

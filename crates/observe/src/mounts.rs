@@ -6,14 +6,18 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use model::{Gap, NsInode, Pin, Source, StaleFile, Task, Timestamp};
+use model::{Gap, Holder, NsInode, Pin, Source, StaleFile, Task, Timestamp};
 
+use crate::descriptors::OpenMounts;
+use crate::opened::Opened;
 use crate::processes::net_inode;
 
 /// Pins of network namespaces, the observer's own mount namespace first.
 #[derive(Debug, Default)]
 pub(crate) struct Pins {
     pub(crate) by_inode: HashMap<NsInode, Vec<Pin>>,
+    /// Pins in mount namespaces in which nobody lives.
+    pub(crate) in_descriptors: Vec<(NsInode, Holder)>,
     pub(crate) gaps: Vec<Gap>,
 }
 
@@ -21,7 +25,7 @@ pub(crate) struct Pins {
 ///
 /// A mount that was copied into many mount namespaces (containers that share /run) is listed once for the
 /// observer's own and once for the first of the others.
-pub(crate) fn pins(mount_namespaces: &[Task]) -> Pins {
+pub(crate) fn pins(mount_namespaces: &[Task], open: &[OpenMounts], opened: &mut Opened) -> Pins {
     let mut pins = Pins::default();
     let mut seen: HashSet<(PathBuf, NsInode)> = HashSet::new();
     let own = [None];
@@ -49,7 +53,27 @@ pub(crate) fn pins(mount_namespaces: &[Task]) -> Pins {
             }
         }
     }
+    for open in open {
+        match open.mounts.table() {
+            Ok(table) => {
+                let news = |(path, inode): &(PathBuf, NsInode)| seen.insert((path.clone(), *inode));
+                let mounts: Vec<_> = namespace_mounts(&table).filter(news).collect();
+                pins.in_descriptors.extend(mounts.into_iter().map(|mount| pin_in(open, mount, opened)));
+            }
+            Err(error) => {
+                let object = format!("/proc/{}/fd/{}", open.keeper.task.pid, open.fd);
+                pins.gaps.push(Gap { source: Source::Mounts, object, why: error.to_string() });
+            }
+        }
+    }
     pins
+}
+
+/// A pin in a mount namespace that only a descriptor leads to. It is opened here: later there is no path to it.
+fn pin_in(open: &OpenMounts, (path, inode): (PathBuf, NsInode), opened: &mut Opened) -> (NsInode, Holder) {
+    let netns = open.mounts.netns(&path).ok();
+    let inode = netns.and_then(|netns| opened.keep(netns).ok()).unwrap_or(inode);
+    (inode, Holder::PinInFd { path, keeper: open.keeper.clone(), fd: open.fd })
 }
 
 fn pinned_since(path: &Path, inode: NsInode) -> Option<Timestamp> {

@@ -10,11 +10,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use model::{Gap, IfIndex, Link, Namespace, NsInode, Nsid, Pin, Source};
+use model::{AttachmentRecord, BootId, Gap, Holder, IfIndex, Link, Namespace, NsInode, Nsid, Pin, Source};
 use netlink::{Socket, addr, link, nsid};
 use sys::NetNs;
 
+use crate::Depth;
+use crate::descriptors::ProcFile;
 use crate::mounts::Pins;
+use crate::opened::Opened;
 use crate::processes::Processes;
 
 /// Below this, a second thread costs more than it saves.
@@ -24,20 +27,39 @@ const SPLIT_ABOVE: usize = 32;
 const SETTLING_LOOKS: u32 = 3;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(25);
 
-/// All namespaces, the host's first. Also says which numbers the host gave to namespaces that nobody visible holds.
+/// What is known before the first namespace is read.
+pub(crate) struct Known<'a> {
+    pub(crate) processes: Processes,
+    pub(crate) pins: Pins,
+    /// podplumb's records: they name namespaces by what finds them, whoever holds them.
+    pub(crate) records: &'a [AttachmentRecord],
+    pub(crate) boot_id: &'a BootId,
+    pub(crate) depth: Depth,
+}
+
+/// All namespaces, the host's first, and holders of which it is not known what they hold. Also says which numbers the host gave to
+/// namespaces that nobody visible holds.
 pub(crate) fn observe(
-    processes: Processes,
-    pins: Pins,
+    known: Known<'_>,
     gaps: &mut Vec<Gap>,
-) -> Result<Vec<Namespace>, crate::Error> {
+) -> Result<(Vec<Namespace>, Vec<Holder>), crate::Error> {
+    let Known { mut processes, pins, records, boot_id, depth } = known;
     let here =
         NetNs::current().map_err(|source| crate::Error::Host { what: "own network namespace", source })?;
     let here_inode =
         here.inode().map_err(|source| crate::Error::Host { what: "own network namespace", source })?;
 
+    let mut opened = std::mem::take(&mut processes.opened);
+    let mut unplaced = std::mem::take(&mut processes.unplaced);
+    let proc_files = std::mem::take(&mut processes.proc_files);
+    let registered = std::mem::take(&mut processes.registered);
     let mut merged = merge(processes, pins);
+    by_handle(records.iter().filter(|record| record.boot_id == *boot_id), &mut merged, &mut opened);
+    by_inode(registered, &mut merged, &mut opened, &mut unplaced, depth);
     let mut host = merged.remove(&here_inode).unwrap_or_default();
     host.host = true;
+    // Its descriptors and sockets are everybody's; it does not go away.
+    host.holders.clear();
     host.inode = Some(here_inode);
     host.ns_id = here.id();
     let mut socket = Socket::route()?;
@@ -48,18 +70,67 @@ pub(crate) fn observe(
     let half = if others.len() > SPLIT_ABOVE { others.len() / 2 } else { 0 };
     let (first, second) = others.split_at_mut(half);
     let second_gaps = std::thread::scope(|scope| {
-        let worker = scope.spawn(|| read_all(first));
-        gaps.extend(read_all(second));
+        let look = Look { opened: &opened, proc_files: &proc_files, depth };
+        let worker = scope.spawn(move || read_all(look, first));
+        gaps.extend(read_all(look, second));
         worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
     gaps.extend(second_gaps);
+    let placed = |file: &ProcFile| others.iter().any(|namespace| namespace.holders.contains(&file.holder));
+    unplaced.extend(proc_files.iter().filter(|file| !placed(file)).map(|file| file.holder.clone()));
+    // Others look too, and what we keep open they take for a holder.
+    drop(opened);
     settle(&mut others);
 
     let mut all = vec![host];
     all.append(&mut others);
     unheld(&mut socket, &mut all, gaps);
-    Ok(all)
+    Ok((all, unplaced))
 }
+
+/// Namespaces that records name and that nobody was seen to hold: the kernel finds them by id and inode (nsfs file handles).
+fn by_handle<'a>(
+    records: impl Iterator<Item = &'a AttachmentRecord>,
+    merged: &mut BTreeMap<NsInode, Namespace>,
+    opened: &mut Opened,
+) {
+    for record in records {
+        let (Some(id), Some(inode)) = (record.ns_id, record.ns_inode) else { continue };
+        if merged.contains_key(&inode) {
+            continue;
+        }
+        if let Some(inode) = NetNs::by_id(id, inode).ok().and_then(|netns| opened.keep(netns).ok()) {
+            merged.insert(inode, Namespace { inode: Some(inode), ..Namespace::default() });
+        }
+    }
+}
+
+/// Namespaces of which io_uring tells the inode only. Their id is looked for among all that were given: a close look has the time.
+fn by_inode(
+    registered: Vec<(NsInode, Holder)>,
+    merged: &mut BTreeMap<NsInode, Namespace>,
+    opened: &mut Opened,
+    unplaced: &mut Vec<Holder>,
+    depth: Depth,
+) {
+    for (inode, holder) in registered {
+        let is_known = merged.contains_key(&inode) || opened.get(inode).is_some();
+        let found = is_known
+            || depth == Depth::Close
+                && crate::handles::by_inode(inode).is_some_and(|netns| opened.keep(netns).is_ok());
+        if found {
+            let namespace = merged.entry(inode);
+            let namespace =
+                namespace.or_insert_with(|| Namespace { inode: Some(inode), ..Namespace::default() });
+            namespace.holders.push(holder);
+        } else {
+            unplaced.push(holder);
+        }
+    }
+}
+
+// The place for two more ways to list namespaces: listns(2), of Linux 6.19, and a walk over `net_namespace_list` by a BPF task
+// iterator, which would also tell whether all others together missed one.
 
 /// Joins what processes and mount tables know about the same namespace.
 fn merge(processes: Processes, pins: Pins) -> BTreeMap<NsInode, Namespace> {
@@ -73,8 +144,14 @@ fn merge(processes: Processes, pins: Pins) -> BTreeMap<NsInode, Namespace> {
     for (inode, descriptors) in processes.descriptors {
         at(&mut all, inode).descriptors = descriptors;
     }
+    for (inode, holders) in processes.holders {
+        at(&mut all, inode).holders = holders;
+    }
     for (inode, pins) in pins.by_inode {
         at(&mut all, inode).pins = pins;
+    }
+    for (inode, holder) in pins.in_descriptors {
+        at(&mut all, inode).holders.push(holder);
     }
     for namespace in all.values_mut() {
         namespace.tasks.sort_by_key(|task| (task.pid, task.tid));
@@ -82,7 +159,15 @@ fn merge(processes: Processes, pins: Pins) -> BTreeMap<NsInode, Namespace> {
     all
 }
 
-fn read_all(namespaces: &mut [Namespace]) -> Vec<Gap> {
+/// What a reader of namespaces needs to know.
+#[derive(Clone, Copy)]
+struct Look<'a> {
+    opened: &'a Opened,
+    proc_files: &'a [ProcFile],
+    depth: Depth,
+}
+
+fn read_all(look: Look<'_>, namespaces: &mut [Namespace]) -> Vec<Gap> {
     let mut gaps = Vec::new();
     let mut socket = match Socket::route() {
         Ok(socket) => socket,
@@ -92,7 +177,7 @@ fn read_all(namespaces: &mut [Namespace]) -> Vec<Gap> {
         }
     };
     for namespace in namespaces {
-        if let Err(why) = read(&mut socket, namespace) {
+        if let Err(why) = read(look, &mut socket, namespace) {
             gaps.push(Gap { source: Source::Namespace, object: namespace.label(), why });
         }
     }
@@ -117,12 +202,20 @@ fn settle(namespaces: &mut [Namespace]) {
             let still_there =
                 |path: PathBuf| crate::processes::namespace_at(&path).is_some_and(|at| Some(at) == inode);
             namespace.descriptors.retain(|d| still_there(format!("/proc/{}/fd/{}", d.task.pid, d.fd).into()));
+            namespace.holders.retain(|holder| match holder.descriptor() {
+                Some((keeper, fd)) => {
+                    Path::new("/proc").join(keeper.task.pid.to_string()).join(format!("fd/{fd}")).is_symlink()
+                }
+                None => true,
+            });
             namespace.tasks.retain(|task| still_there(task.netns_path()));
             if namespace.has_tasks() {
                 continue;
             }
-            let again = open(namespace).map(|netns| netns.run(crate::sockets::count));
-            if let Ok(Ok(Ok(sockets))) = again {
+            // Opened anew, so it has to be shown that it is the same; one of another id tells nothing about this one.
+            let same = |netns: &NetNs| netns.id() == namespace.ns_id;
+            let again = open(namespace).ok().filter(same).map(|netns| netns.run(crate::sockets::count));
+            if let Some(Ok(Ok(sockets))) = again {
                 namespace.sockets = Some(sockets);
             }
         }
@@ -135,12 +228,21 @@ fn has_process(namespace: &Namespace) -> bool {
 
 fn is_doubtful(namespace: &Namespace) -> bool {
     let has_socket = namespace.sockets.is_some_and(|sockets| sockets.held() > 0);
-    !has_process(namespace) && (has_socket || namespace.has_tasks() || !namespace.descriptors.is_empty())
+    let is_open = !namespace.descriptors.is_empty() || !namespace.holders.is_empty();
+    !has_process(namespace) && (has_socket || namespace.has_tasks() || is_open)
 }
 
 /// Fills in identity, links and, where no task is, sockets.
-fn read(socket: &mut Socket, namespace: &mut Namespace) -> Result<(), String> {
-    let netns = open(namespace)?;
+fn read(look: Look<'_>, socket: &mut Socket, namespace: &mut Namespace) -> Result<(), String> {
+    let kept = namespace.inode.and_then(|inode| look.opened.get(inode));
+    let by_path;
+    let netns = match kept {
+        Some(netns) => netns,
+        None => {
+            by_path = open(namespace)?;
+            &by_path
+        }
+    };
     namespace.ns_id = netns.id();
     namespace.nsid = nsid::of(socket, netns.as_fd()).map_err(|error| error.to_string())?;
     let from_outside = match namespace.nsid {
@@ -153,7 +255,8 @@ fn read(socket: &mut Socket, namespace: &mut Namespace) -> Result<(), String> {
         Some(links) if !count => namespace.links = links,
         seen => {
             // Not numbered, or nobody lives there: only from inside.
-            let (links, sockets, housekeeping) = netns
+            let closely = count && look.depth == Depth::Close;
+            let (links, sockets, housekeeping, inside) = netns
                 .run(|| {
                     // Counted before we open a socket of our own in there, which the kernel frees only after a grace period.
                     let sockets = count.then(crate::sockets::count);
@@ -161,7 +264,9 @@ fn read(socket: &mut Socket, namespace: &mut Namespace) -> Result<(), String> {
                         Some(links) => Ok(links),
                         None => Socket::route().and_then(|mut inside| contents(&mut inside, None)),
                     };
-                    (links.map_err(|error| error.to_string()), sockets, crate::sockets::housekeeping())
+                    let inside = closely.then(|| crate::sockets::inside(look.proc_files));
+                    let housekeeping = crate::sockets::housekeeping();
+                    (links.map_err(|error| error.to_string()), sockets, housekeeping, inside)
                 })
                 .map_err(|error| format!("cannot be entered: {error}"))?;
             namespace.housekeeping_packets = Some(housekeeping);
@@ -171,10 +276,31 @@ fn read(socket: &mut Socket, namespace: &mut Namespace) -> Result<(), String> {
                 None => None,
             };
             namespace.links = links?;
+            if let Some(inside) = inside {
+                let inside = inside.map_err(|error| format!("connections cannot be listed: {error}"))?;
+                place(inside, namespace);
+            }
         }
     }
     namespace.readable = true;
     Ok(())
+}
+
+/// Adds what was found inside.
+fn place(inside: crate::sockets::Inside, namespace: &mut Namespace) {
+    let orphans = inside.tcp_orphans.into_iter().map(|connection| Holder::TcpOrphan { connection });
+    namespace.holders.extend(orphans);
+    namespace.holders.extend(inside.proc_files);
+    if namespace.sockets.is_some_and(|sockets| sockets.held() > 0) {
+        let name =
+            |index| namespace.links.iter().find(|link| link.index == index).map(|link| link.name.clone());
+        let waiting = inside
+            .waiting
+            .into_iter()
+            .filter_map(|(index, packets)| Some(Holder::Packets { link: name(index)?, packets }));
+        let waiting: Vec<Holder> = waiting.collect();
+        namespace.holders.extend(waiting);
+    }
 }
 
 /// Opens the namespace by whatever leads to it, and makes sure that it is still the one that was seen.
@@ -186,14 +312,22 @@ fn open(namespace: &Namespace) -> Result<NetNs, String> {
             Path::new("/proc").join(task.pid.to_string()).join("root").join(below)
         }
     };
-    let pins = namespace.pins.iter().map(through);
-    let tasks = namespace.tasks.iter().map(|task| task.netns_path());
-    let fds =
-        namespace.descriptors.iter().map(|d| PathBuf::from(format!("/proc/{}/fd/{}", d.task.pid, d.fd)));
+    let pins = namespace.pins.iter().map(|pin| (through(pin), pin.since));
+    let tasks = namespace.tasks.iter().map(|task| (task.netns_path(), None));
+    let fds = namespace
+        .descriptors
+        .iter()
+        .map(|d| (PathBuf::from(format!("/proc/{}/fd/{}", d.task.pid, d.fd)), None));
     let mut last = "nothing leads to it".to_owned();
-    for path in pins.chain(tasks).chain(fds) {
+    for (path, since) in pins.chain(tasks).chain(fds) {
         match NetNs::open(&path).and_then(|netns| Ok((netns.inode()?, netns))) {
-            Ok((inode, netns)) if Some(inode) == namespace.inode => return Ok(netns),
+            Ok((inode, netns)) if Some(inode) == namespace.inode => {
+                // A namespace that took over the inode was pinned later.
+                if since.is_none() || since == netns.pinned_since().ok() {
+                    return Ok(netns);
+                }
+                last = format!("{} was pinned anew meanwhile", path.display());
+            }
             Ok(_) => last = format!("{} leads to another namespace by now", path.display()),
             Err(error) => last = format!("{}: {error}", path.display()),
         }

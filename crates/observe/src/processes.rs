@@ -1,11 +1,17 @@
 //! /proc: which task is in which network namespace, and who has one open.
 
 use std::collections::{HashMap, HashSet};
+use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use model::{Descriptor, Gap, NsInode, Source, Task};
+use model::{Descriptor, Gap, Holder, NsInode, Source, Task};
+use sys::Process;
+
+use crate::Depth;
+use crate::descriptors::{self, OpenMounts, Owner, ProcFile};
+use crate::opened::Opened;
 
 /// What all readable processes say about network namespaces.
 #[derive(Debug, Default)]
@@ -14,8 +20,20 @@ pub(crate) struct Processes {
     pub(crate) tasks: HashMap<NsInode, Vec<Task>>,
     /// Open namespace descriptors by namespace.
     pub(crate) descriptors: HashMap<NsInode, Vec<Descriptor>>,
+    /// Other holders by namespace.
+    pub(crate) holders: HashMap<NsInode, Vec<Holder>>,
+    /// Those of which it is not known what they hold.
+    pub(crate) unplaced: Vec<Holder>,
+    /// Open files of /proc/PID/net that are not of their owner's namespace.
+    pub(crate) proc_files: Vec<ProcFile>,
+    /// Namespaces of which only the inode is known, and by whom.
+    pub(crate) registered: Vec<(NsInode, Holder)>,
     /// One task of each mount namespace.
     pub(crate) mount_namespaces: Vec<Task>,
+    /// Mount namespaces in which nobody lives.
+    pub(crate) open_mounts: Vec<OpenMounts>,
+    /// Every namespace above.
+    pub(crate) opened: Opened,
     /// What could not be read.
     pub(crate) gaps: Vec<Gap>,
 }
@@ -24,9 +42,16 @@ pub(crate) struct Processes {
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// Walks /proc once.
-pub(crate) fn scan() -> Processes {
-    let mut scan = Scan::default();
-    match std::fs::read_link("/proc/self/ns/pid") {
+pub(crate) fn scan(depth: Depth) -> Processes {
+    let mut scan = Scan {
+        found: Processes::default(),
+        seen_mount_namespaces: HashSet::new(),
+        unreadable: Vec::new(),
+        depth,
+        nsfs: fs::metadata("/proc/thread-self/ns/net").map(|stat| stat.dev()).unwrap_or_default(),
+        own_program: program("/proc/self"),
+    };
+    match fs::read_link("/proc/self/ns/pid") {
         Ok(ns) if ns.as_os_str() == INITIAL_PID_NAMESPACE => {}
         Ok(_) => scan.gap(
             "/proc",
@@ -34,7 +59,7 @@ pub(crate) fn scan() -> Processes {
         ),
         Err(error) => scan.gap("/proc/self/ns/pid", error),
     }
-    match std::fs::read_dir("/proc") {
+    match fs::read_dir("/proc") {
         Ok(entries) => {
             let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
             pids.for_each(|pid| scan.process(pid));
@@ -42,15 +67,22 @@ pub(crate) fn scan() -> Processes {
         Err(error) => scan.gap("/proc", error),
     }
     scan.resolve_unreadable();
+    let seen = &scan.seen_mount_namespaces;
+    let mut kept: HashSet<u64> = HashSet::new();
+    scan.found.open_mounts.retain(|open| !seen.contains(&open.inode) && kept.insert(open.inode));
     scan.found
 }
 
-#[derive(Default)]
 struct Scan {
     found: Processes,
     seen_mount_namespaces: HashSet<u64>,
     /// Tasks whose namespace link may not be read.
     unreadable: Vec<Task>,
+    depth: Depth,
+    /// The device number of nsfs.
+    nsfs: u64,
+    /// podplumb's own file.
+    own_program: Option<(u64, u64)>,
 }
 
 impl Scan {
@@ -60,10 +92,12 @@ impl Scan {
 
     fn process(&mut self, pid: u32) {
         let base = format!("/proc/{pid}");
+        // On kernels without pidfds (before 5.3) a reused number is not told.
+        let process = Process::open(pid).ok();
         let leader = Task { pid, tid: None, command: command(&base) };
-        let own = match namespace_link(&format!("{base}/ns/net")) {
+        let own = match self.namespace_of(&base) {
             Ok(inode) => {
-                self.found.tasks.entry(inode).or_default().push(leader.clone());
+                self.task(inode, leader.clone(), &base);
                 Some(inode)
             }
             // Gone meanwhile, or a zombie: it holds nothing, but threads of it may still run.
@@ -73,31 +107,76 @@ impl Scan {
                 None
             }
         };
-        self.threads(&base, &leader, own);
+        let thread = self.threads(&base, &leader, own);
         self.mount_namespace(&base, &leader);
-        self.descriptors(&base, &leader);
+        // A zombie has no descriptors any more, its threads have.
+        let base = thread.filter(|_| own.is_none()).map_or(base, |tid| format!("/proc/{pid}/task/{tid}"));
+        self.descriptors(&base, &leader, process.as_ref(), own);
+        if process.is_some_and(|process| !process.is_alive())
+            && Process::open(pid).is_ok_and(|p| p.is_alive())
+        {
+            self.gap(
+                format!("/proc/{pid}"),
+                "its process ended while it was looked at, and another has its number",
+            );
+        }
     }
 
-    /// Threads that are not in their leader's namespace: one setns() in one thread is enough to keep one alive.
-    fn threads(&mut self, base: &str, leader: &Task, own: Option<NsInode>) {
-        let tasks = format!("{base}/task");
-        // Two links and one for each thread.
-        if own.is_some() && std::fs::metadata(&tasks).is_ok_and(|stat| stat.nlink() <= 3) {
-            return;
-        }
-        for tid in numbers(&tasks).filter(|tid| *tid != leader.pid) {
-            match namespace_link(&format!("{tasks}/{tid}/ns/net")) {
-                Ok(inode) if Some(inode) != own => {
-                    let thread = Task { tid: Some(tid), ..leader.clone() };
-                    self.found.tasks.entry(inode).or_default().push(thread);
-                }
-                _ => {}
+    /// Reads which namespace a task is in, and opens that, if it is the first.
+    fn namespace_of(&mut self, base: &str) -> io::Result<NsInode> {
+        let path = format!("{base}/ns/net");
+        let inode = namespace_link(&path)?;
+        match self.found.opened.at(inode, Path::new(&path)) {
+            Ok(now) => Ok(now),
+            Err(error) if is_gone(&error) => Err(error),
+            Err(error) => {
+                // Out of descriptors, say: then a later namespace of this inode is taken for this one.
+                self.gap(path, format!("cannot be kept open: {error}"));
+                Ok(inode)
             }
         }
     }
 
+    fn task(&mut self, inode: NsInode, task: Task, base: &str) {
+        if self.depth == Depth::Close && state(base) == Some('D') {
+            let holder = Holder::Uninterruptible { task: task.clone() };
+            self.found.holders.entry(inode).or_default().push(holder);
+        }
+        self.found.tasks.entry(inode).or_default().push(task);
+    }
+
+    /// Threads that are not in their leader's namespace: one setns() in one thread is enough to keep one alive. Returns a thread
+    /// of it that runs.
+    fn threads(&mut self, base: &str, leader: &Task, own: Option<NsInode>) -> Option<u32> {
+        let tasks = format!("{base}/task");
+        // Two links and one for each thread.
+        if own.is_some() && fs::metadata(&tasks).is_ok_and(|stat| stat.nlink() <= 3) {
+            return None;
+        }
+        let zombie = self.depth == Depth::Close && own.is_none() && state(base) == Some('Z');
+        let mut runs = None;
+        for tid in numbers(&tasks).filter(|tid| *tid != leader.pid) {
+            match self.namespace_of(&format!("{tasks}/{tid}")) {
+                Ok(inode) if Some(inode) != own => {
+                    runs = Some(tid);
+                    let task = Task { tid: Some(tid), ..leader.clone() };
+                    if zombie {
+                        let holder = Holder::LastThread { task: task.clone() };
+                        self.found.holders.entry(inode).or_default().push(holder);
+                    }
+                    self.found.tasks.entry(inode).or_default().push(task);
+                }
+                _ => {}
+            }
+        }
+        if zombie && runs.is_none() {
+            self.found.unplaced.push(Holder::Zombie { task: leader.clone() });
+        }
+        runs
+    }
+
     fn mount_namespace(&mut self, base: &str, leader: &Task) {
-        match std::fs::metadata(format!("{base}/ns/mnt")) {
+        match fs::metadata(format!("{base}/ns/mnt")) {
             Ok(stat) if !self.seen_mount_namespaces.insert(stat.ino()) => {}
             Err(error) if is_gone(&error) => {}
             // The mount table can be read even where the link cannot: it asks for no ptrace permission.
@@ -105,33 +184,28 @@ impl Scan {
         }
     }
 
-    fn descriptors(&mut self, base: &str, leader: &Task) {
-        let directory = format!("{base}/fd");
-        let entries = match std::fs::read_dir(&directory) {
-            Ok(entries) => entries,
-            Err(error) if is_gone(&error) => return,
-            Err(error) => {
-                let why = error.to_string();
-                return self.found.gaps.push(Gap { source: Source::Descriptors, object: directory, why });
-            }
-        };
-        let mut denied = false;
-        for entry in entries.flatten() {
-            let target = match std::fs::read_link(entry.path()) {
-                Ok(target) => target,
-                Err(error) => {
-                    denied |= error.kind() == io::ErrorKind::PermissionDenied;
-                    continue;
-                }
-            };
-            let Some(inode) = target.to_str().and_then(net_inode) else { continue };
-            let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            self.found.descriptors.entry(inode).or_default().push(Descriptor { task: leader.clone(), fd });
+    fn descriptors(&mut self, base: &str, task: &Task, process: Option<&Process>, own: Option<NsInode>) {
+        if task.pid == std::process::id() {
+            return;
         }
-        if denied {
-            let why = io::Error::from(io::ErrorKind::PermissionDenied).to_string();
-            self.found.gaps.push(Gap { source: Source::Descriptors, object: directory, why });
+        let owner = Owner { base, task, process, own, nsfs: self.nsfs, depth: self.depth };
+        let mut found = descriptors::look(&owner, &mut self.found.opened);
+        self.found.gaps.append(&mut found.gaps);
+        let nothing = found.descriptors.is_empty() && found.holders.is_empty() && found.registered.is_empty();
+        // Another podplumb that looks at the same moment, or a reclaim between its two looks, keeps namespaces open and uses none.
+        if !nothing && self.own_program.is_some() && program(base) == self.own_program {
+            return;
         }
+        for (inode, descriptor) in found.descriptors {
+            self.found.descriptors.entry(inode).or_default().push(descriptor);
+        }
+        for (inode, holder) in found.holders {
+            self.found.holders.entry(inode).or_default().push(holder);
+        }
+        self.found.unplaced.append(&mut found.unplaced);
+        self.found.open_mounts.append(&mut found.mounts);
+        self.found.proc_files.append(&mut found.proc_files);
+        self.found.registered.append(&mut found.registered);
     }
 
     /// A task's `ns/net` link asks for ptrace permission (seen for pid 1 in restricted machines), its `net/dev` file does
@@ -141,7 +215,7 @@ impl Scan {
         if self.unreadable.is_empty() {
             return;
         }
-        let net_dev = |pid: u32| std::fs::metadata(format!("/proc/{pid}/net/dev")).map(|stat| stat.ino());
+        let net_dev = |pid: u32| fs::metadata(format!("/proc/{pid}/net/dev")).map(|stat| stat.ino());
         let known: HashMap<u64, NsInode> = self
             .found
             .tasks
@@ -169,28 +243,39 @@ pub(crate) fn net_inode(text: &str) -> Option<NsInode> {
     text.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok().map(NsInode)
 }
 
-/// The network namespace that a link of procfs leads to.
+/// The namespace that a link of procfs leads to, whatever name it was opened by.
 pub(crate) fn namespace_at(path: &Path) -> Option<NsInode> {
-    net_inode(std::fs::read_link(path).ok()?.to_str()?)
+    fs::metadata(path).ok().map(|stat| NsInode(stat.ino()))
+}
+
+/// The state of a process or thread, as /proc/PID/stat has it after the name (which may contain anything).
+fn state(base: &str) -> Option<char> {
+    let text = fs::read_to_string(format!("{base}/stat")).ok()?;
+    text.rsplit_once(") ")?.1.chars().next()
+}
+
+/// The file that a process runs.
+fn program(base: &str) -> Option<(u64, u64)> {
+    fs::metadata(format!("{base}/exe")).ok().map(|stat| (stat.dev(), stat.ino()))
 }
 
 fn namespace_link(path: &str) -> io::Result<NsInode> {
-    let target = std::fs::read_link(path)?;
+    let target = fs::read_link(path)?;
     let inode = target.to_str().and_then(net_inode);
     inode.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "is not a network namespace"))
 }
 
 fn command(base: &str) -> String {
-    std::fs::read_to_string(format!("{base}/comm")).map(|text| text.trim_end().to_owned()).unwrap_or_default()
+    fs::read_to_string(format!("{base}/comm")).map(|text| text.trim_end().to_owned()).unwrap_or_default()
 }
 
 fn numbers(directory: impl AsRef<Path>) -> impl Iterator<Item = u32> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// The process ended while we looked (ENOENT from procfs, ESRCH from a file of a dead task).
-fn is_gone(error: &io::Error) -> bool {
+pub(crate) fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
         || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
 }

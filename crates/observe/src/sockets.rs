@@ -1,8 +1,12 @@
 //! Counters of the namespace that the calling thread is in.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 
-use model::Sockets;
+use model::{Holder, IfIndex, Sockets, TcpConnection};
+use netlink::{Socket, diag, qdisc};
+
+use crate::descriptors::ProcFile;
 
 /// TCP_TIME_WAIT (include/net/tcp_states.h): not a socket any more, and not in `used`.
 const TIME_WAIT: &str = "06";
@@ -27,6 +31,31 @@ pub(crate) fn count() -> io::Result<Sockets> {
         }
     }
     Ok(Sockets { total: total.max(tcp_orphans), tcp_orphans })
+}
+
+/// What a close look finds inside.
+#[derive(Debug)]
+pub(crate) struct Inside {
+    /// Connections that no process has any more.
+    pub(crate) tcp_orphans: Vec<TcpConnection>,
+    /// Packets that wait to be sent, by interface.
+    pub(crate) waiting: Vec<(IfIndex, u32)>,
+    /// Those who have a file of this namespace's /proc/net open.
+    pub(crate) proc_files: Vec<Holder>,
+}
+
+/// Looks closely. To be called after [`count`], since it opens sockets.
+pub(crate) fn inside(proc_files: &[ProcFile]) -> netlink::Result<Inside> {
+    // A namespace's files have inodes of their own, which procfs gives to no other file while it lives.
+    let is_here = |file: &&ProcFile| {
+        let here = std::path::Path::new("/proc/thread-self/net").join(&file.file);
+        std::fs::metadata(here).is_ok_and(|stat| stat.ino() == file.inode)
+    };
+    Ok(Inside {
+        tcp_orphans: diag::tcp_orphans(&mut Socket::diag()?)?,
+        waiting: qdisc::waiting(&mut Socket::route()?)?,
+        proc_files: proc_files.iter().filter(is_here).map(|file| file.holder.clone()).collect(),
+    })
 }
 
 /// Packets that the kernel sends without anybody asking: IPv6 router solicitations, which go on for as long as nobody answers
