@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use model::{ContainerId, NsId, NsInode, PodName, Snapshot, StaleFile, Timestamp};
+use model::{ContainerId, Holder, NsId, NsInode, PodName, Snapshot, StaleFile, Timestamp};
 use serde::Serialize;
 
 use crate::plan::{self, Step};
@@ -228,7 +228,9 @@ fn stale_finding(file: &StaleFile, court: Court<'_>) -> Finding {
     let evidence = |code, text: String| Evidence { code, text };
     // The mount point of a pin that only another mount namespace has: removing it here would unmount it there.
     let mut pins = court.snapshot.namespaces.iter().flat_map(|namespace| &namespace.pins);
-    if pins.any(|pin| wanted(&pin.path)) {
+    let mut holders = court.snapshot.namespaces.iter().flat_map(|namespace| &namespace.holders);
+    let in_fd = |holder: &Holder| matches!(holder, Holder::PinInFd { path, .. } if wanted(path));
+    if pins.any(|pin| wanted(&pin.path)) || holders.any(in_fd) {
         let text = "in another mount namespace it pins a namespace".to_owned();
         return alone(piece, Verdict::InUse, evidence("pinned-elsewhere", text));
     }

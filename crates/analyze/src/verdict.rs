@@ -284,6 +284,22 @@ fn unread(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Evidence> {
                 namespace.label()
             )));
         }
+        // It lives, and nothing that was seen explains why.
+        if namespace.readable && !namespace.has_tasks() && namespace.pins.is_empty() {
+            let (label, sockets) = (namespace.label(), namespace.sockets);
+            facts.extend(match sockets {
+                Some(sockets) if sockets.total > 0 && sockets.held() == 0 => Some(Evidence::new(
+                    "tcp-orphan",
+                    format!(
+                        "TCP connections that nobody has any more hold its namespace {label} for a while"
+                    ),
+                )),
+                Some(_) if namespace.descriptors.is_empty() && namespace.holders.is_empty() => {
+                    Some(missing(format!("nobody that was seen holds its namespace {label}, and it lives")))
+                }
+                _ => None,
+            });
+        }
         if let (None, Some(pin)) = (namespace.own_pins().next(), namespace.pins.first()) {
             // Another runtime's, which has a mount namespace of its own and cannot be asked from here.
             let whose = pin.seen_by.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -301,6 +317,9 @@ fn unread(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Evidence> {
         if let Some(descriptor) = namespace.descriptors.first() {
             let text = format!("{} has its namespace open as fd {}", descriptor.task, descriptor.fd);
             facts.push(Evidence::new("descriptor", text));
+        }
+        if let Some(holder) = namespace.holders.iter().find(|holder| holder.descriptor().is_some()) {
+            facts.push(Evidence::new("holder", format!("it is held: {}", crate::holders::text(holder))));
         }
     }
     // Where only an address tied it to a namespace, that may have been the wrong one.

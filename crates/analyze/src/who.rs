@@ -83,6 +83,13 @@ pub struct NamespaceLine {
     pub nsid: Option<Nsid>,
 }
 
+impl NamespaceLine {
+    /// What is shown of a namespace.
+    pub(crate) fn of(namespace: &model::Namespace) -> Self {
+        Self { path: namespace.path(), inode: namespace.inode, ns_id: namespace.ns_id, nsid: namespace.nsid }
+    }
+}
+
 /// One interface of a chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct InterfaceLine {
@@ -158,9 +165,9 @@ pub fn who(snapshot: &Snapshot, question: &str) -> Vec<Found> {
 }
 
 #[derive(Debug, Default)]
-struct Query<'q> {
-    text: &'q str,
-    pid: Option<u32>,
+pub(crate) struct Query<'q> {
+    pub(crate) text: &'q str,
+    pub(crate) pid: Option<u32>,
     index: Option<IfIndex>,
     inode: Option<NsInode>,
     ip: Option<IpAddr>,
@@ -170,7 +177,7 @@ struct Query<'q> {
 }
 
 impl<'q> Query<'q> {
-    fn new(text: &'q str) -> Self {
+    pub(crate) fn new(text: &'q str) -> Self {
         let forced = |kind: &str| text.strip_prefix(kind).and_then(|rest| rest.strip_prefix(':'));
         let (pid, index, inode) = (forced("pid"), forced("ifindex"), forced("inode"));
         let bracketed = text.strip_prefix("net:[").and_then(|rest| rest.strip_suffix(']'));
@@ -187,7 +194,7 @@ impl<'q> Query<'q> {
         }
     }
 
-    fn matches(&self, wiring: &Wiring<'_>) -> Option<&'static str> {
+    pub(crate) fn matches(&self, wiring: &Wiring<'_>) -> Option<&'static str> {
         for namespace in &wiring.namespaces {
             if self.inode.is_some() && namespace.inode == self.inode {
                 return Some("namespace inode");
@@ -288,12 +295,7 @@ fn chain(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Chain {
         sandbox: wiring.container().map(|id| id.as_str().to_owned()),
         containers: wiring.objects.iter().map(|(runtime, object)| container_line(runtime, object)).collect(),
         tasks: wiring.namespace().map(|namespace| namespace.tasks.clone()).unwrap_or_default(),
-        namespace: wiring.namespace().map(|namespace| NamespaceLine {
-            path: namespace.path(),
-            inode: namespace.inode,
-            ns_id: namespace.ns_id,
-            nsid: namespace.nsid,
-        }),
+        namespace: wiring.namespace().map(NamespaceLine::of),
         interfaces,
         addresses: wiring.addresses(),
         leases: wiring.leases.iter().map(|lease| lease.path.clone()).collect(),

@@ -24,6 +24,8 @@ pub(crate) enum Command {
     Map(MapOptions),
     /// Say what belongs to a veth, address, pid, namespace, container or pod
     Who(WhoOptions),
+    /// Say why a namespace, veth or pod is still alive: who holds it, and what to do
+    Holders(HoldersOptions),
     /// List pods and containers with their wiring
     Pods(PodsOptions),
     /// Find wiring that nobody uses any more, with the proof (exit 3 if there is any)
@@ -106,6 +108,9 @@ pub(crate) enum Shape {
 
 #[derive(Debug, Args)]
 pub(crate) struct SnapshotOptions {
+    /// Look also at everything that could hold a namespace, for `holders --from`
+    #[arg(long, conflicts_with = "from")]
+    pub(crate) close: bool,
     #[command(flatten)]
     pub(crate) node: NodeOptions,
 }
@@ -126,6 +131,22 @@ pub(crate) struct WhoOptions {
     /// of number is meant: pid:N, ifindex:N, inode:N
     #[arg(value_name = "X")]
     pub(crate) question: String,
+    #[command(flatten)]
+    pub(crate) node: NodeOptions,
+    /// Shape of the output
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub(crate) output: Shape,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HoldersOptions {
+    /// A pod, container, veth, namespace path, pid or inode, as for `who`; also a
+    /// file in /run/netns that is no namespace
+    #[arg(value_name = "X")]
+    pub(crate) question: String,
+    /// End the TCP connections in it that no process has any more, and nothing else
+    #[arg(long, conflicts_with = "from")]
+    pub(crate) kill_orphans: bool,
     #[command(flatten)]
     pub(crate) node: NodeOptions,
     /// Shape of the output

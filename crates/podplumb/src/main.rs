@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Command::Snapshot(options) => commands::snapshot::run(&options),
         Command::Map(options) => commands::map::run(&options),
         Command::Who(options) => commands::who::run(&options),
+        Command::Holders(options) => commands::holders::run(&options),
         Command::Pods(options) => commands::pods::run(&options),
         Command::Leaks(options) => commands::leaks::run(&options),
         Command::Reclaim(options) => commands::reclaim::run(&options),

@@ -5,6 +5,7 @@
 //! they are about, and one whose object is not that any more is left alone.
 
 pub mod apply;
+pub mod connections;
 mod error;
 pub mod files;
 pub mod journal;

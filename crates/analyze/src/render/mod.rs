@@ -3,6 +3,7 @@
 //! Every renderer takes what an analysis returned and gives a text that ends with a newline. Colour is the caller's
 //! decision ([`Paint`]); ids are shortened to the 12 characters by which other tools show them, programs read the JSON.
 
+mod holders;
 mod journal;
 mod leaks;
 mod map;
@@ -12,6 +13,7 @@ mod text;
 mod versions;
 mod who;
 
+pub use holders::holders;
 pub use journal::{JournalLine, journal};
 pub use leaks::{applied, leaks, plan, undone};
 pub use map::map;
@@ -47,6 +49,7 @@ mod tests {
             map(&snapshot, Paint::PLAIN),
             pods(&chains, true),
             who(&crate::who::who(&snapshot, "7d0c1e5b9a3f4d22"), Paint::PLAIN),
+            holders(&crate::holders::holders(&snapshot, "7d0c1e5b9a3f4d22"), Paint::PLAIN),
         ] {
             assert!(text.contains("7d0c1e5b9a3f") || text.contains("x.sock"), "{text:?}");
             assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");

@@ -2,6 +2,7 @@
 
 pub(crate) mod boot;
 pub(crate) mod cni;
+pub(crate) mod holders;
 pub(crate) mod journal;
 pub(crate) mod leaks;
 pub(crate) mod map;
@@ -69,8 +70,20 @@ fn runtimes(options: &LiveOptions) -> RuntimeSources {
 
 /// Looks at this node.
 fn look(options: &LiveOptions) -> anyhow::Result<Snapshot> {
+    look_by(observe::observe, options)
+}
+
+/// Looks at this node, and at everything that could hold a namespace.
+fn look_closely(options: &LiveOptions) -> anyhow::Result<Snapshot> {
+    look_by(observe::observe_closely, options)
+}
+
+fn look_by(
+    observe: fn(&Sources) -> Result<Snapshot, observe::Error>,
+    options: &LiveOptions,
+) -> anyhow::Result<Snapshot> {
     let sources = Sources { runtimes: runtimes(options), cni: cni_paths(options) };
-    observe::observe(&sources).map_err(|error| match error {
+    observe(&sources).map_err(|error| match error {
         observe::Error::Runtimes(_) => {
             hinted(error.to_string(), "leave --runtime none out: the runtime knows its containers best")
         }
