@@ -57,6 +57,13 @@ impl Cage {
         cage
     }
 
+    /// What a dead pod left: the record that names its namespace.
+    pub(crate) fn of_dead(number: usize, id: NsId, inode: NsInode) -> Self {
+        let cage = Self { number, netns: None, id: Some(id), inode, file: None, question: None, label: None };
+        cage.record();
+        cage
+    }
+
     fn key(&self) -> AttachmentKey {
         AttachmentKey {
             network: "pods".parse().expect("a name"),

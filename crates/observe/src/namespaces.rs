@@ -18,7 +18,7 @@ use crate::Depth;
 use crate::descriptors::ProcFile;
 use crate::mounts::Pins;
 use crate::opened::Opened;
-use crate::processes::Processes;
+use crate::processes::{Processes, descriptor_path};
 
 /// Below this, a second thread costs more than it saves.
 const SPLIT_ABOVE: usize = 32;
@@ -201,14 +201,16 @@ fn settle(namespaces: &mut [Namespace]) {
             let inode = namespace.inode;
             let still_there =
                 |path: PathBuf| crate::processes::namespace_at(&path).is_some_and(|at| Some(at) == inode);
-            namespace.descriptors.retain(|d| still_there(format!("/proc/{}/fd/{}", d.task.pid, d.fd).into()));
-            namespace.holders.retain(|holder| match holder.descriptor() {
-                Some((keeper, fd)) => {
-                    Path::new("/proc").join(keeper.task.pid.to_string()).join(format!("fd/{fd}")).is_symlink()
-                }
-                None => true,
-            });
+            namespace.descriptors.retain(|d| still_there(descriptor_path(&d.task, d.fd)));
             namespace.tasks.retain(|task| still_there(task.netns_path()));
+            let tasks = &namespace.tasks;
+            namespace.holders.retain(|holder| match (holder.descriptor(), holder) {
+                (Some((keeper, fd)), _) => descriptor_path(&keeper.task, fd).is_symlink(),
+                (None, Holder::LastThread { task } | Holder::Uninterruptible { task }) => {
+                    tasks.contains(task)
+                }
+                (None, _) => true,
+            });
             if namespace.has_tasks() {
                 continue;
             }
@@ -314,10 +316,7 @@ fn open(namespace: &Namespace) -> Result<NetNs, String> {
     };
     let pins = namespace.pins.iter().map(|pin| (through(pin), pin.since));
     let tasks = namespace.tasks.iter().map(|task| (task.netns_path(), None));
-    let fds = namespace
-        .descriptors
-        .iter()
-        .map(|d| (PathBuf::from(format!("/proc/{}/fd/{}", d.task.pid, d.fd)), None));
+    let fds = namespace.descriptors.iter().map(|d| (descriptor_path(&d.task, d.fd), None));
     let mut last = "nothing leads to it".to_owned();
     for (path, since) in pins.chain(tasks).chain(fds) {
         match NetNs::open(&path).and_then(|netns| Ok((netns.inode()?, netns))) {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use model::{Descriptor, Gap, Holder, NsInode, Source, Task};
 use sys::Process;
@@ -43,14 +43,7 @@ const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// Walks /proc once.
 pub(crate) fn scan(depth: Depth) -> Processes {
-    let mut scan = Scan {
-        found: Processes::default(),
-        seen_mount_namespaces: HashSet::new(),
-        unreadable: Vec::new(),
-        depth,
-        nsfs: fs::metadata("/proc/thread-self/ns/net").map(|stat| stat.dev()).unwrap_or_default(),
-        own_program: program("/proc/self"),
-    };
+    let mut scan = Scan::new(depth);
     match fs::read_link("/proc/self/ns/pid") {
         Ok(ns) if ns.as_os_str() == INITIAL_PID_NAMESPACE => {}
         Ok(_) => scan.gap(
@@ -86,6 +79,17 @@ struct Scan {
 }
 
 impl Scan {
+    fn new(depth: Depth) -> Self {
+        Self {
+            found: Processes::default(),
+            seen_mount_namespaces: HashSet::new(),
+            unreadable: Vec::new(),
+            depth,
+            nsfs: fs::metadata("/proc/thread-self/ns/net").map(|stat| stat.dev()).unwrap_or_default(),
+            own_program: program("/proc/self"),
+        }
+    }
+
     fn gap(&mut self, object: impl Into<String>, why: impl ToString) {
         self.found.gaps.push(Gap { source: Source::Processes, object: object.into(), why: why.to_string() });
     }
@@ -110,11 +114,15 @@ impl Scan {
         let thread = self.threads(&base, &leader, own);
         self.mount_namespace(&base, &leader);
         // A zombie has no descriptors any more, its threads have.
-        let base = thread.filter(|_| own.is_none()).map_or(base, |tid| format!("/proc/{pid}/task/{tid}"));
-        self.descriptors(&base, &leader, process.as_ref(), own);
-        if process.is_some_and(|process| !process.is_alive())
-            && Process::open(pid).is_ok_and(|p| p.is_alive())
-        {
+        let owner = Task { tid: thread.filter(|_| own.is_none()), ..leader };
+        self.descriptors(&owner, process.as_ref(), own);
+        self.compare(pid, process.as_ref());
+    }
+
+    /// Whether all that was read under a number is about one process.
+    fn compare(&mut self, pid: u32, process: Option<&Process>) {
+        let ended = process.is_some_and(|process| !process.is_alive());
+        if ended && Process::open(pid).is_ok_and(|now| now.is_alive()) {
             self.gap(
                 format!("/proc/{pid}"),
                 "its process ended while it was looked at, and another has its number",
@@ -184,10 +192,11 @@ impl Scan {
         }
     }
 
-    fn descriptors(&mut self, base: &str, task: &Task, process: Option<&Process>, own: Option<NsInode>) {
+    fn descriptors(&mut self, task: &Task, process: Option<&Process>, own: Option<NsInode>) {
         if task.pid == std::process::id() {
             return;
         }
+        let base = &base_of(task);
         let owner = Owner { base, task, process, own, nsfs: self.nsfs, depth: self.depth };
         let mut found = descriptors::look(&owner, &mut self.found.opened);
         self.found.gaps.append(&mut found.gaps);
@@ -248,6 +257,19 @@ pub(crate) fn namespace_at(path: &Path) -> Option<NsInode> {
     fs::metadata(path).ok().map(|stat| NsInode(stat.ino()))
 }
 
+/// Where procfs has a task.
+fn base_of(task: &Task) -> String {
+    match task.tid {
+        Some(tid) => format!("/proc/{}/task/{tid}", task.pid),
+        None => format!("/proc/{}", task.pid),
+    }
+}
+
+/// Where procfs has a descriptor of a task.
+pub(crate) fn descriptor_path(task: &Task, fd: u32) -> PathBuf {
+    format!("{}/fd/{fd}", base_of(task)).into()
+}
+
 /// The state of a process or thread, as /proc/PID/stat has it after the name (which may contain anything).
 fn state(base: &str) -> Option<char> {
     let text = fs::read_to_string(format!("{base}/stat")).ok()?;
@@ -278,4 +300,56 @@ fn numbers(directory: impl AsRef<Path>) -> impl Iterator<Item = u32> {
 pub(crate) fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
         || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "processes whose number is given again")]
+mod tests {
+    use std::process::{Child, Command};
+
+    use super::*;
+
+    fn sleep() -> Child {
+        Command::new("sleep").arg("60").spawn().unwrap()
+    }
+
+    fn end(mut child: Child) {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// A new process that has this number, as the kernel can be told to give it (CONFIG_CHECKPOINT_RESTORE).
+    fn again(pid: u32) -> Option<Child> {
+        const ATTEMPTS: usize = 200;
+        for _ in 0..ATTEMPTS {
+            fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).ok()?;
+            let child = sleep();
+            if child.id() == pid {
+                return Some(child);
+            }
+            end(child);
+        }
+        None
+    }
+
+    #[test]
+    fn a_number_that_was_given_to_another_process_meanwhile_is_a_gap_that_hides_holders() {
+        if !sys::is_root() {
+            return eprintln!("skipped: only root has numbers given again");
+        }
+        let first = sleep();
+        let pid = first.id();
+        let process = Process::open(pid).unwrap();
+        let mut scan = Scan::new(Depth::Usual);
+        scan.compare(pid, Some(&process));
+        assert!(scan.found.gaps.is_empty(), "it lives");
+        end(first);
+        let Some(second) = again(pid) else {
+            return eprintln!("skipped: this kernel does not let numbers be chosen");
+        };
+        scan.compare(pid, Some(&process));
+        end(second);
+        assert!(scan.found.gaps.iter().all(|gap| gap.source.hides_holders()), "{:?}", scan.found.gaps);
+        assert_eq!(scan.found.gaps.len(), 1);
+    }
 }
