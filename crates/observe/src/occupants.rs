@@ -26,7 +26,7 @@ pub fn occupants(namespaces: &[&NetNs]) -> Vec<Option<String>> {
         if look > 0 {
             std::thread::sleep(BETWEEN_LOOKS);
         }
-        let processes = processes::scan();
+        let processes = processes::scan(crate::Depth::Usual);
         for (netns, found) in namespaces.iter().zip(&mut found).filter(|(_, found)| found.is_some()) {
             *found = occupant(netns, &processes);
         }

@@ -459,6 +459,7 @@ pub(crate) fn observe(pods: &[Pod], eyes: &Eyes) -> Snapshot {
             booted_at: Timestamp(1_700_000_000_000),
         },
         namespaces: std::iter::once(host).chain(others).collect(),
+        unplaced: Vec::new(),
         runtimes: [RuntimeKind::Containerd, RuntimeKind::Docker]
             .into_iter()
             .enumerate()
