@@ -93,6 +93,7 @@ fn agent(pid: Option<u32>) -> Runtime {
         pod: Some(PodName { namespace: "kube-system".into(), name: "agent-x".into(), uid: None }),
         sandbox: None,
         state: "running".into(),
+        doubt: None,
         pid,
         netns: None,
         addresses: Vec::new(),
