@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use podplumb_tests::{Plugins, Pod, Podplumb, World, output, run};
+use podplumb_tests::{Podplumb, World, output, run};
 use serde_json::json;
 
 /// podplumb on a node without a runtime: what no process and no socket holds is an orphan.
@@ -44,16 +44,6 @@ impl Leaked {
     }
 }
 
-/// A pod with everything: namespace, veth, lease, cache entry and record, as podplumb's plugins make them.
-pub(crate) fn pod(world: &World, n: usize) -> Pod {
-    world.network("10.66.0.0/16");
-    let pod = Pod::new(&netns_name(n));
-    let bin = world.plugin_dir(Plugins::Podplumb).display().to_string();
-    let arguments = ["cni", "add", "pods", &id(n), &netns_name(n), "--bin-dir", &bin];
-    Podplumb::default().expect(0, &arguments);
-    pod
-}
-
 /// The container of the n-th pod.
 pub(crate) fn id(n: usize) -> String {
     format!("{n:04x}7d0c1e5b9a3f4d2200000000000000000000000000000000000000000000")
@@ -74,12 +64,12 @@ pub(crate) fn cached(container: &str, plugin: &str, netns: &Path) -> PathBuf {
     Path::new(cni::cache::DIRECTORY).join(format!("old-{container}-eth0"))
 }
 
-/// Installs a script as a plugin, in a directory of its own.
+/// Installs a script as a plugin, in a directory of its own; `$config` is what it reads.
 pub(crate) fn plugin(world: &World, name: &str, script: &str) -> String {
     let directory = world.path().join("scripts");
     std::fs::create_dir_all(&directory).expect("a directory");
     let path = directory.join(name);
-    std::fs::write(&path, format!("#!/bin/sh\ncat > /dev/null\n{script}\n")).expect("a script");
+    std::fs::write(&path, format!("#!/bin/sh\nconfig=$(cat)\n{script}\n")).expect("a script");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
     directory.display().to_string()
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests run programs")]
 
 mod boot;
+mod gc;
 mod last_look;
 mod leak;
 mod limits;

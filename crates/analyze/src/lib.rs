@@ -6,6 +6,7 @@
 
 pub mod boot;
 pub mod holders;
+pub mod collect;
 pub mod leaks;
 pub mod limit;
 pub mod plan;

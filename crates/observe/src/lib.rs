@@ -22,7 +22,7 @@ pub mod watch;
 use std::io;
 use std::path::PathBuf;
 
-use model::{Gap, Node, Snapshot, Source, Timestamp};
+use model::{AttachmentKey, Gap, Node, Snapshot, Source, Timestamp};
 
 pub use crate::cni::CniPaths;
 pub use crate::occupants::occupants;
@@ -133,6 +133,18 @@ fn look(sources: &Sources, depth: Depth) -> Result<Snapshot, Error> {
         conntrack: host.conntrack,
         coverage: gaps,
     })
+}
+
+/// The attachments that CNI's state on disk names at this moment.
+pub fn attachments(paths: &CniPaths) -> Vec<AttachmentKey> {
+    let state = cni::read(paths);
+    let leased = state.leases.iter().filter_map(|lease| {
+        let ifname = lease.ifname.clone().or_else(|| "eth0".parse().ok())?;
+        Some(AttachmentKey { network: lease.network.clone(), container: lease.container.clone()?, ifname })
+    });
+    let cached = state.cache.iter().filter_map(|entry| entry.key.clone());
+    let recorded = state.records.iter().map(|record| record.key.clone());
+    leased.chain(cached).chain(recorded).collect()
 }
 
 /// Where runtimes and `ip netns` pin namespaces.

@@ -32,6 +32,9 @@ pub(crate) enum Command {
     Leaks(LeaksOptions),
     /// Remove leaks; without --apply, print what would be done
     Reclaim(ReclaimOptions),
+    /// Call GC of all configured networks, with what all runtimes and the kernel
+    /// say is valid; without --apply, print what would be deleted
+    Gc(CollectOptions),
     /// List what reclaim did, and which leases of earlier boots ADDs took over
     Journal(JournalOptions),
     /// Put back leases and cache entries that reclaim removed
@@ -206,6 +209,36 @@ pub(crate) struct ReclaimOptions {
     /// Directory with CNI plugins, for their DEL
     #[arg(long, value_name = "DIR", default_values = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"])]
     pub(crate) cni_bin_dir: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) store: StoreOptions,
+    /// Shape of the output
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub(crate) output: Shape,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CollectOptions {
+    #[command(flatten)]
+    pub(crate) node: NodeOptions,
+    /// Do it: after a second look, --grace later, at whatever the first one found
+    #[arg(long, conflicts_with = "from")]
+    pub(crate) apply: bool,
+    /// Time between the two looks; what is younger is left alone
+    #[arg(long, value_parser = duration, default_value = "60s")]
+    pub(crate) grace: Duration,
+    /// How many objects of each kind may go at once; above it nothing is done
+    /// [default: 50, or a third of what exists, whichever is more]
+    #[arg(long, value_name = "N")]
+    pub(crate) max: Option<usize>,
+    /// Directory with CNI plugins, for those that podplumb does not have
+    #[arg(long, value_name = "DIR", default_values = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"])]
+    pub(crate) cni_bin_dir: Vec<PathBuf>,
+    /// Execute all plugins from --cni-bin-dir, also those that podplumb has
+    #[arg(long)]
+    pub(crate) exec: bool,
+    /// End a plugin that takes longer
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "60s")]
+    pub(crate) timeout: Duration,
     #[command(flatten)]
     pub(crate) store: StoreOptions,
     /// Shape of the output

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Command::Pods(options) => commands::pods::run(&options),
         Command::Leaks(options) => commands::leaks::run(&options),
         Command::Reclaim(options) => commands::reclaim::run(&options),
+        Command::Gc(options) => commands::gc::run(&options),
         Command::Journal(options) => commands::journal::run(&options),
         Command::Undo(options) => commands::undo::run(&options),
         Command::Cni(command) => commands::cni::run(&command),

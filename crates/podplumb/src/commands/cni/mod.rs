@@ -20,7 +20,7 @@ use crate::arguments::{CallOptions, CniCommand};
 use crate::output::{Ended, hinted};
 
 /// Locks are as short-lived as the boot.
-const LOCK_DIR: &str = "/run/podplumb/cni";
+pub(super) const LOCK_DIR: &str = "/run/podplumb/cni";
 
 pub(crate) fn run(command: &CniCommand) -> anyhow::Result<Ended> {
     match command {
@@ -49,7 +49,7 @@ fn runner(options: &CallOptions) -> anyhow::Result<Runner> {
 }
 
 /// CNI_PATH, without its empty parts.
-fn dirs(path: &[PathBuf]) -> Vec<PathBuf> {
+pub(super) fn dirs(path: &[PathBuf]) -> Vec<PathBuf> {
     path.iter().filter(|dir| !dir.as_os_str().is_empty()).cloned().collect()
 }
 
@@ -81,7 +81,7 @@ fn require_root(command: &str) -> anyhow::Result<()> {
 }
 
 /// Every failure on a line of its own, with what to do about the first that somebody can do something about.
-fn tell(failures: &[Failure]) -> Ended {
+pub(super) fn tell(failures: &[Failure]) -> Ended {
     for failure in failures {
         eprintln!("podplumb: {}", analyze::render::printable(&failure.to_string()));
     }
