@@ -66,8 +66,14 @@ impl Node {
         is_it: impl FnMut(&SystemCall) -> bool,
     ) -> Result<Option<SystemCall>, String> {
         let _ = std::fs::remove_dir_all("/var/lib/podplumb");
-        // Pinned, and open nowhere.
+        // Pinned, and open nowhere. A new interface with IPv6 sends for a while, which says that somebody is there.
         run("ip", &["netns", "add", &name(0xd)]);
+        let netns = sys::NetNs::open(Path::new("/run/netns").join(name(0xd))).expect("it is there");
+        for which in ["all", "default"] {
+            let setting = format!("net/ipv6/conf/{which}/disable_ipv6");
+            netns.run(|| sys::write_sysctl(&setting, "1")).expect("it can be entered").expect("a setting");
+        }
+        drop(netns);
         add(&self.bin_dir, DEAD, 0xd);
         let before = files(DEAD);
         let call = run_traced_until(&mut self.reclaim(), b"", PATIENCE, Some(fault), is_it);

@@ -590,3 +590,30 @@ fn of_a_kind_fifty_or_a_third_may_go_at_once_whichever_is_more() {
     assert_eq!(excess(61, 119, Some(61)), [""; 0]);
     assert_eq!(excess(2, 100, Some(1)), ["2 of 102 leases (limit 1)"]);
 }
+
+#[test]
+fn a_clock_that_is_set_makes_nothing_older_than_the_time_between_the_looks() {
+    let at = |taken_at: i64, since: i64| {
+        let mut snapshot = crashed();
+        snapshot.taken_at = Timestamp(taken_at);
+        snapshot.leases[0].since = Timestamp(since);
+        snapshot
+    };
+    let confirmed = |first: &Snapshot, second: &Snapshot| {
+        let (before, now) = (leaks(first, None, GRACE), leaks(second, Some(first), GRACE));
+        Plan::confirmed((first, &before), (second, &now)).plan.steps.len()
+    };
+    let (now, hour) = (NOW.0, 3_600_000);
+    // Set back after the lease was written: it seems to come from the future.
+    assert_eq!(judged(&at(now - hour, now), None).ruling.because.code, "young");
+    // Set back between the looks.
+    assert_eq!(confirmed(&at(now, now - 120_000), &at(now - hour, now - 120_000)), 0);
+    // Set forward right after the lease was written: it seems to be old at once, but only what was there at both looks goes, and
+    // between them lies the grace period, by a clock that nobody sets.
+    let (mut before, after) = (at(now + hour, now), at(now + hour + 60_000, now));
+    assert!(confirmed(&before, &after) > 0);
+    before.leases.clear();
+    before.cache.clear();
+    before.namespaces.truncate(1);
+    assert_eq!(confirmed(&before, &after), 0);
+}
