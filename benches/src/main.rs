@@ -1,6 +1,6 @@
 //! podplumb and its peers, side by side in one run, interleaved, in a world of its own. Prints medians and ratios.
 //!
-//! `make bench`, or with the release binaries in `$PODPLUMB_BIN_DIR`: `cargo run --release -p podplumb-benches [plugins|chains|ports|node]`
+//! `make bench`, or with the release binaries in `$PODPLUMB_BIN_DIR`: `cargo run --release -p podplumb-benches [plugins|chains|ports|node|reclaim]`
 #![allow(clippy::disallowed_methods, reason = "benchmarks run programs")]
 
 mod call;
@@ -9,6 +9,7 @@ mod node;
 mod parts;
 mod plugins;
 mod ports;
+mod reclaim;
 mod world;
 
 fn main() {
@@ -23,6 +24,9 @@ fn main() {
     }
     if wanted("ports") {
         ports::run(&world);
+    }
+    if wanted("reclaim") {
+        reclaim::run(&world);
     }
     if wanted("node") {
         node::run(&world);
