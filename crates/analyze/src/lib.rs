@@ -5,8 +5,8 @@
 //! [`holders`] says why one is still alive, and [`render`] writes it all down for people.
 
 pub mod boot;
-pub mod holders;
 pub mod collect;
+pub mod holders;
 pub mod leaks;
 pub mod limit;
 pub mod plan;

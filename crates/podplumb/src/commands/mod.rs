@@ -2,8 +2,8 @@
 
 pub(crate) mod boot;
 pub(crate) mod cni;
-pub(crate) mod holders;
 pub(crate) mod gc;
+pub(crate) mod holders;
 pub(crate) mod journal;
 pub(crate) mod leaks;
 pub(crate) mod map;
@@ -66,16 +66,6 @@ fn runtimes(options: &LiveOptions) -> RuntimeSources {
         docker: options.docker.clone(),
         none: options.runtime == Some(RuntimeChoice::None),
         timeout: options.runtime_timeout,
-    }
-}
-
-/// Where CNI's state is, as the options say.
-fn cni_paths(options: &LiveOptions) -> CniPaths {
-    CniPaths {
-        conf_dirs: options.cni_conf_dir.clone(),
-        cache_dirs: options.cni_cache_dir.clone(),
-        data_dirs: options.cni_data_dir.clone(),
-        ..CniPaths::default()
     }
 }
 
