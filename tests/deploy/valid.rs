@@ -115,13 +115,17 @@ fn systemd_accepts_the_units() {
         paths.push(copies.path().join(&name).display().to_string());
     }
     assert!(paths.len() >= 5, "{paths:?}");
-    let verify = ["verify", "--man=no"].into_iter().chain(paths.iter().map(String::as_str));
-    let done = output("systemd-analyze", &verify.collect::<Vec<_>>());
-    let said = String::from_utf8_lossy(&done.stderr).into_owned();
     // Of the machine's own units it may say what it likes.
-    let ours: Vec<&str> = said.lines().filter(|line| line.contains("podplumb")).collect();
-    assert!(ours.is_empty(), "{ours:#?}");
-    assert!(done.status.success() || !said.is_empty(), "{said}");
+    let complaints = |paths: &[String]| -> Vec<String> {
+        let verify = ["verify", "--man=no"].into_iter().chain(paths.iter().map(String::as_str));
+        let done = output("systemd-analyze", &verify.collect::<Vec<_>>());
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        said.lines().filter(|line| line.contains("podplumb")).map(str::to_owned).collect()
+    };
+    assert_eq!(complaints(&paths), Vec::<String>::new());
+    let wrong = copies.path().join("podplumb-wrong.service");
+    std::fs::write(&wrong, format!("[Service]\nType=onceshot\nExecStart={program}\n")).unwrap();
+    assert!(!complaints(&[wrong.display().to_string()]).is_empty(), "what is wrong is noticed");
 }
 
 #[test]
