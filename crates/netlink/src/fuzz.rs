@@ -2,7 +2,7 @@
 
 use crate::message::{Attributes, HEADER};
 use crate::socket::Messages;
-use crate::{addr, conntrack, diag, link, neigh, nsid, qdisc, route, rule};
+use crate::{addr, conntrack, diag, link, monitor, neigh, nsid, qdisc, route, rule};
 
 /// Reads every message of a datagram in every way, and says how much was understood.
 pub fn datagram(bytes: &[u8]) -> usize {
@@ -10,6 +10,7 @@ pub fn datagram(bytes: &[u8]) -> usize {
     for message in Messages(bytes) {
         understood += usize::from(message.error("fuzz").is_some());
         understood += usize::from(message.done_error("fuzz").is_some());
+        understood += usize::from(monitor::parse(message.kind, message.payload).is_some());
         understood += payload(message.payload);
     }
     understood

@@ -85,7 +85,7 @@ impl AsFd for Monitor {
     }
 }
 
-fn parse(kind: u16, payload: &[u8]) -> Option<Heard> {
+pub(crate) fn parse(kind: u16, payload: &[u8]) -> Option<Heard> {
     // A bridge tells of its ports in messages of its own family: an interface that leaves a bridge is not gone.
     if payload.first() != Some(&0) {
         return None;
