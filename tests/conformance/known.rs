@@ -42,12 +42,27 @@ pub(crate) const REFERENCE: &[(&str, &str)] = &[
     ("bridge, sbr: DEL with an empty CNI_NETNS leaves nothing", IDEMPOTENT),
     ("bridge, sbr: DEL after the interface is gone leaves nothing", IDEMPOTENT),
     ("bridge, sbr: a DEL leaves the other pod alone", IDEMPOTENT),
+    ("bridge, vrf: CHECK is content after ADD", VRF_ROUTES),
+    ("bridge, vrf: a second ADD fails and changes nothing", VRF_ROUTES),
+    ("bridge, vrf: a DEL leaves the other pod alone", VRF_ROUTES),
+    ("bridge, vrf: CHECK finds a removed address", VRF_ROUTES),
+    ("bridge, vrf: CHECK finds a removed route", VRF_ROUTES),
+    ("vrf: the interface is in the VRF", VRF_ROUTES),
+    ("vrf: addresses and routes of both families stay", VRF_ROUTES),
+    ("vrf: routes keep their metrics", VRF_ROUTES),
+    ("bridge, vrf: DEL after the interface is gone leaves nothing", IDEMPOTENT),
     ("bridge: errors say their version", "errors have no cniVersion"),
     ("bridge: a lone MAC argument is obeyed", "host-local takes it for an unknown argument"),
     ("bridge: routes have mtu, advmss, priority, table and scope", LATER_VERSION),
     ("bridge: portIsolation keeps pods apart", LATER_VERSION),
     ("bridge: disableContainerInterface leaves it down", LATER_VERSION),
+    ("bridge: vlanTrunk admits its range", LATER_VERSION),
+    ("bridge: with vlanTrunk tagged frames pass", LATER_VERSION),
+    ("bridge: preserveDefaultVlan false leaves VLAN 1", LATER_VERSION),
     ("macvlan: linkInContainer takes a master inside", LATER_VERSION),
+    ("ipvlan: linkInContainer takes a master inside", LATER_VERSION),
+    ("vlan: linkInContainer takes a master inside", LATER_VERSION),
+    ("ipvlan: an mtu above the master's is refused", "the pod sends what its master cannot"),
     ("macvlan: bcqueuelen", LATER_VERSION),
     ("portmap: masqAll hides every client's address", LATER_VERSION),
     ("firewall: ingressPolicy isolated: no pod", LATER_VERSION),
@@ -73,6 +88,7 @@ const MASQ: &str = "it asks the interface for the addresses: where that is gone,
 const IDEMPOTENT: &str = "DEL of what is gone already fails";
 const PORTMAP_CHECK: &str = "CHECK looks for rules of IPv6 that ADD does not make";
 const SBR_CHECK: &str = "CHECK looks for the gateway in the main table, from which ADD removed it";
+const VRF_ROUTES: &str = "routes are lost on the way into the VRF, until later versions";
 const LATER_VERSION: &str = "an option of later versions";
 const DHCP_RELEASE: &str = "the next pod gets no answer, or the plugin hangs";
 
