@@ -52,7 +52,7 @@ fn judged() -> Finding {
 fn silence(what: &str) -> String {
     let sources = RuntimeSources { timeout: PATIENCE, ..RuntimeSources::default() };
     let start = Instant::now();
-    let runtimes = observe::runtimes::observe(&sources).unwrap();
+    let runtimes = observe::runtimes::observe(&sources).unwrap().runtimes;
     let took = start.elapsed();
     assert!(took < PATIENCE * 4, "{what}: it took {took:?}");
     let [runtime] = runtimes.as_slice() else { panic!("{what}: {runtimes:?}") };
@@ -290,4 +290,28 @@ fn names_with_terminal_escapes_are_never_printed_raw() {
         assert_eq!(bad, None, "{arguments:?}: {text:?}");
     }
     assert!(output("ip", &["netns", "del", "pod"]).status.success());
+}
+
+#[test]
+fn a_runtime_that_systemd_would_start_is_not_started_by_looking() {
+    if !(require(&NEEDS) && require(&["systemd-socket-activate"])) {
+        return;
+    }
+    let world = world();
+    let mark = world.path().join("started");
+    let log = world.path().join("activate.log");
+    let arguments = ["--listen", DOCKER, "/usr/bin/touch", &mark.display().to_string()];
+    let systemd = podplumb_tests::Daemon::start("systemd-socket-activate", &arguments, &log);
+    podplumb_tests::wait_until("systemd listens", || Path::new(DOCKER).exists());
+    let finding = judged();
+    assert_eq!((finding.verdict(), finding.because()), ("unknown", "no-runtime"), "one that never ran");
+    std::fs::create_dir_all("/var/lib/docker/containers/7d0c").unwrap();
+    let runtimes = observe::runtimes::observe(&RuntimeSources::default()).unwrap().runtimes;
+    assert!(matches!(&runtimes[0].status, RuntimeStatus::Silent { why } if why.contains("nobody listens")));
+    let none = RuntimeSources { none: true, ..RuntimeSources::default() };
+    assert!(observe::runtimes::observe(&none).is_ok());
+    assert!(!mark.exists(), "{}", systemd.log());
+    // Were it asked, it would start.
+    let _ = UnixStream::connect(DOCKER).unwrap();
+    podplumb_tests::wait_until("it is started", || mark.exists());
 }

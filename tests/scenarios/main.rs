@@ -5,3 +5,5 @@ mod bad_runtimes;
 mod containerd;
 mod docker;
 mod handmade;
+mod podman;
+mod several;

@@ -44,8 +44,15 @@ pub const PLUGINS: [&str; 19] = [
 const BEFORE_THE_BOOT: std::time::Duration = std::time::Duration::from_secs(11);
 
 /// Directories that runtimes, plugins and podplumb write to.
-const PRIVATE: [&str; 6] =
-    ["/run", "/var/lib/cni", "/etc/cni", "/var/lib/podplumb", "/var/lib/containerd", "/var/lib/docker"];
+const PRIVATE: [&str; 7] = [
+    "/run",
+    "/var/lib/cni",
+    "/etc/cni",
+    "/var/lib/podplumb",
+    "/var/lib/containerd",
+    "/var/lib/docker",
+    "/var/lib/containers",
+];
 
 /// Network and mount namespaces of the test's own, entered by its thread for good; the programs that it starts are in them too.
 #[derive(Debug)]

@@ -224,7 +224,8 @@ fn stale_finding(file: &StaleFile, court: Court<'_>) -> Finding {
     let wanted = |path: &PathBuf| model::namespace::run_path(path) == model::namespace::run_path(&file.path);
     let object =
         court.snapshot.runtime_objects().find(|(_, object)| object.netns.as_ref().is_some_and(wanted));
-    let silent = court.snapshot.runtimes.iter().find(|runtime| !runtime.answered());
+    let mut silent = court.snapshot.runtimes.iter().filter(|runtime| !runtime.answered());
+    let silent = silent.find(|runtime| verdict::may_have_made(runtime.kind, &file.path));
     let evidence = |code, text: String| Evidence { code, text };
     // The mount point of a pin that only another mount namespace has: removing it here would unmount it there.
     let mut pins = court.snapshot.namespaces.iter().flat_map(|namespace| &namespace.pins);
@@ -254,7 +255,7 @@ fn stale_finding(file: &StaleFile, court: Court<'_>) -> Finding {
         let text = format!("{} at {} does not answer", runtime.kind, runtime.endpoint.display());
         return alone(piece, Verdict::Unknown, evidence("runtime-silent", text));
     }
-    if court.snapshot.runtimes.is_empty() && !court.snapshot.runtime_none {
+    if court.snapshot.runtimes.iter().all(|runtime| runtime.foreign) && !court.snapshot.runtime_none {
         return alone(
             piece,
             Verdict::Unknown,

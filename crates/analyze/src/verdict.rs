@@ -7,10 +7,12 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use model::{AttachmentRecord, ContainerId, Gap, Namespace, RuntimeStatus, Snapshot, Source, Timestamp};
+use model::{
+    AttachmentRecord, ContainerId, Gap, Namespace, RuntimeKind, RuntimeStatus, Snapshot, Source, Timestamp,
+};
 use serde::Serialize;
 
-use crate::wiring::Wiring;
+use crate::wiring::{Wiring, is_runtime_name};
 
 /// What a wiring is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -71,8 +73,9 @@ pub fn rule(wiring: &Wiring<'_>, court: Court<'_>) -> Ruling {
     against.extend(in_flight(wiring, court).map(in_use));
     against.extend(alive(wiring, court).into_iter().map(in_use));
     let unknown = |evidence| (Verdict::Unknown, evidence);
-    against.extend(silent_runtimes(court.snapshot).into_iter().map(unknown));
+    against.extend(silent_runtimes(wiring, court.snapshot).into_iter().map(unknown));
     against.extend(doubted(wiring, court.snapshot).map(unknown));
+    against.extend(of_podman(wiring).map(unknown));
     against.extend(unread(wiring, court.snapshot).into_iter().map(unknown));
     against.extend(untied(wiring).map(unknown));
     against.extend(no_runtime(court.snapshot).map(unknown));
@@ -233,20 +236,37 @@ fn address_in_use(wiring: &Wiring<'_>, court: Court<'_>) -> Option<Evidence> {
     Some(Evidence::new("address-in-use", text))
 }
 
-/// Row 4, first half: a runtime that is configured, or whose socket exists, does not answer.
-fn silent_runtimes(snapshot: &Snapshot) -> Vec<Evidence> {
+/// Row 4, first half: a runtime that is configured, or whose socket exists, does not answer, and it could be the one.
+fn silent_runtimes(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Evidence> {
     // `--runtime none` says that what traces are left are old.
     if snapshot.runtime_none {
         return Vec::new();
     }
+    let pins = wiring.namespaces.iter().flat_map(|namespace| namespace.own_pins()).map(|pin| &*pin.path);
+    let told = wiring.cache.iter().filter_map(|entry| entry.netns.as_deref());
+    let told = told.chain(wiring.records.iter().map(|record| &*record.netns));
+    let paths: Vec<&Path> = pins.chain(told).collect();
     let silent = snapshot.runtimes.iter().filter_map(|runtime| match &runtime.status {
         RuntimeStatus::Silent { why } => Some((runtime, why)),
         RuntimeStatus::Answered { .. } => None,
     });
+    let silent = silent.filter(|(runtime, _)| paths.iter().all(|path| may_have_made(runtime.kind, path)));
     let text = |(runtime, why): (&model::Runtime, &String)| {
         format!("{} at {} does not answer: {why}", runtime.kind, runtime.endpoint.display())
     };
     silent.map(|silent| Evidence::new("runtime-silent", text(silent))).collect()
+}
+
+/// Whether a runtime of this kind may have made the namespace at `path`. Docker pins its own below /run/docker/netns and nowhere else,
+/// and hands CNI (by cri-dockerd) a process's; nobody else pins there.
+pub(crate) fn may_have_made(kind: RuntimeKind, path: &Path) -> bool {
+    let of_docker = model::namespace::run_path(path).starts_with("/run/docker/netns");
+    match kind {
+        RuntimeKind::Docker => of_docker || !is_runtime_name(path),
+        RuntimeKind::Containerd | RuntimeKind::CriO | RuntimeKind::Podman => !of_docker,
+        // cri-dockerd is among them.
+        RuntimeKind::Cri | RuntimeKind::Other => true,
+    }
 }
 
 /// Row 4, between: a namespace of which only its name says that a runtime made it may be that of a container about whose process its
@@ -261,6 +281,15 @@ fn doubted(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Option<Evidence> {
     let id = crate::wiring::short_id(object.id.as_str());
     let text = format!("it may be that of {id}, about which {} is wrong: {doubt}", runtime.kind);
     Some(Evidence::new("runtime-doubted", text))
+}
+
+/// Row 4, between: Podman and Buildah have no daemon to ask, and each may be told to keep its containers elsewhere. A namespace that has
+/// their kind of name and that no store lists may be in one that podplumb does not know.
+fn of_podman(wiring: &Wiring<'_>) -> Option<Evidence> {
+    let mut pins = wiring.namespaces.iter().flat_map(|namespace| namespace.own_pins());
+    let pin = pins.find(|pin| crate::wiring::is_podman_name(&pin.path))?;
+    let text = format!("Podman or Buildah made {}, and may keep a store elsewhere", pin.path.display());
+    Some(Evidence::new("store-unknown", text))
 }
 
 /// Row 4, second half: something that could hold it could not be read.
@@ -341,7 +370,7 @@ fn unread(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Evidence> {
 fn may_hide(gap: &Gap, wiring: &Wiring<'_>) -> bool {
     let name = Path::new(&gap.object).file_name().and_then(|name| name.to_str()).unwrap_or_default();
     // Whose it is was guessed, or nobody said, or its namespace is at a path that others may name: then anybody may have said it there.
-    let is_unique = |ns: &&Namespace| ns.own_pins().any(|pin| crate::wiring::is_runtime_name(&pin.path));
+    let is_unique = |ns: &&Namespace| ns.own_pins().any(|pin| is_runtime_name(&pin.path));
     let is_nobodys =
         wiring.containers.is_empty() || wiring.by_address_only || !wiring.namespaces.iter().all(is_unique);
     let is_named = |container: &ContainerId| is_nobodys || wiring.containers.contains(&container);
@@ -384,7 +413,8 @@ fn untied(wiring: &Wiring<'_>) -> Option<Evidence> {
 
 /// Row 6: no runtime is known on this node at all.
 fn no_runtime(snapshot: &Snapshot) -> Option<Evidence> {
-    let none = snapshot.runtimes.is_empty() && !snapshot.runtime_none;
+    let known = snapshot.runtimes.iter().any(|runtime| !runtime.foreign);
+    let none = !known && !snapshot.runtime_none;
     none.then(|| {
         Evidence::new(
             "no-runtime",
@@ -397,7 +427,7 @@ fn no_runtime(snapshot: &Snapshot) -> Option<Evidence> {
 fn for_an_orphan(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Evidence> {
     let mut facts = Vec::new();
     if wiring.objects.is_empty() {
-        let answered = snapshot.runtimes.iter().filter(|runtime| runtime.answered());
+        let answered = snapshot.runtimes.iter().filter(|runtime| runtime.answered() && !runtime.foreign);
         facts.extend(answered.map(|runtime| {
             let text =
                 format!("{} answered and does not list it ({} listed)", runtime.kind, runtime.objects.len());

@@ -148,13 +148,23 @@ pub fn is_runtime_name(path: &Path) -> bool {
     let path = path.to_string_lossy();
     let path = path.strip_prefix("/var").unwrap_or(&path);
     if let Some(name) = path.strip_prefix("/run/netns/cni-") {
-        let groups: Vec<usize> = name.split('-').map(str::len).collect();
-        return groups == [8, 4, 4, 4, 12] && name.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+        return is_uuid(name);
     }
     match path.strip_prefix("/run/docker/netns/") {
         Some(name) => name.len() == 12 && name.bytes().all(|b| b.is_ascii_hexdigit()),
         None => false,
     }
+}
+
+/// Names that only Podman (4 and later) and Buildah give: `netns-<uuid>` (containers/common's `netns` package).
+pub fn is_podman_name(path: &Path) -> bool {
+    let path = path.to_string_lossy();
+    path.strip_prefix("/var").unwrap_or(&path).strip_prefix("/run/netns/netns-").is_some_and(is_uuid)
+}
+
+fn is_uuid(text: &str) -> bool {
+    let groups: Vec<usize> = text.split('-').map(str::len).collect();
+    groups == [8, 4, 4, 4, 12] && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
 }
 
 /// All wirings of a node: one for each container and each namespace but the host's.

@@ -94,6 +94,7 @@ fn runtime(objects: Vec<RuntimeObject>) -> Runtime {
         endpoint: "/run/containerd/containerd.sock".into(),
         status: RuntimeStatus::Answered { version: "1.6.20".into() },
         objects,
+        foreign: false,
     }
 }
 
@@ -616,4 +617,56 @@ fn a_clock_that_is_set_makes_nothing_older_than_the_time_between_the_looks() {
     before.cache.clear();
     before.namespaces.truncate(1);
     assert_eq!(confirmed(&before, &after), 0);
+}
+
+#[test]
+fn a_namespace_that_podman_made_is_unknown_even_where_no_store_lists_it() {
+    let podmans = |snapshot: &mut Snapshot| {
+        let pin = "/run/netns/netns-0a6e12c4-55d1-4c0b-9a53-7f1b2c3d4e01";
+        pod(snapshot).pins[0].path = pin.into();
+        snapshot.cache[0].netns = Some(pin.into());
+    };
+    assert_eq!(verdict(podmans), (Verdict::Unknown, "store-unknown"));
+}
+
+#[test]
+fn a_users_own_runtime_saves_what_it_lists_and_disowns_nothing() {
+    let foreign = |snapshot: &mut Snapshot| snapshot.runtimes[0].foreign = true;
+    assert_eq!(verdict(foreign), (Verdict::Unknown, "no-runtime"));
+    let lists = |snapshot: &mut Snapshot| {
+        let own = Runtime { foreign: true, ..runtime(vec![object(POD)]) };
+        snapshot.runtimes.push(own);
+    };
+    assert_eq!(verdict(lists), (Verdict::InUse, "runtime-lists"));
+}
+
+#[test]
+fn a_silent_runtime_makes_unknown_what_could_be_its_own_and_nothing_else() {
+    let silent = |kind: RuntimeKind, pin: &str| {
+        verdict(|snapshot| {
+            pod(snapshot).pins[0].path = pin.into();
+            snapshot.cache[0].netns = Some(pin.into());
+            let status = RuntimeStatus::Silent { why: "no such file".into() };
+            snapshot.runtimes.push(Runtime { kind, status, ..runtime(Vec::new()) });
+        })
+    };
+    const DOCKER_PIN: &str = "/var/run/docker/netns/0a6e12c455d1";
+    let (orphan, unknown) = ((Verdict::Orphan, "pinned-only"), (Verdict::Unknown, "runtime-silent"));
+    assert_eq!(silent(RuntimeKind::Docker, PIN), orphan, "Docker pins elsewhere");
+    assert_eq!(silent(RuntimeKind::Docker, DOCKER_PIN), unknown);
+    for kind in [RuntimeKind::Containerd, RuntimeKind::CriO, RuntimeKind::Podman] {
+        assert_eq!(silent(kind, PIN), unknown, "{kind}");
+        assert_eq!(silent(kind, DOCKER_PIN), orphan, "{kind} does not pin where Docker does");
+    }
+    for kind in [RuntimeKind::Cri, RuntimeKind::Other] {
+        assert_eq!((silent(kind, PIN), silent(kind, DOCKER_PIN)), (unknown, unknown), "{kind}");
+    }
+    let leased = verdict(|snapshot| {
+        snapshot.namespaces.pop();
+        snapshot.cache.clear();
+        let status = RuntimeStatus::Silent { why: "no such file".into() };
+        let docker = Runtime { kind: RuntimeKind::Docker, status, ..runtime(Vec::new()) };
+        snapshot.runtimes.push(docker);
+    });
+    assert_eq!(leased.0, Verdict::Unknown, "a lease alone may be that of a pod of cri-dockerd's");
 }

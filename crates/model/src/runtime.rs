@@ -21,6 +21,10 @@ pub struct Runtime {
     /// Everything that it lists, in whatever state.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub objects: Vec<RuntimeObject>,
+    /// A user's own, or one inside a container. What it lists is its own; that it does not list something says nothing, since the
+    /// node's wiring is not made by it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign: bool,
 }
 
 /// Runtimes that podplumb asks, each by its own protocol.
@@ -35,7 +39,7 @@ pub enum RuntimeKind {
     Cri,
     /// Docker Engine.
     Docker,
-    /// Podman (rootful). Seen by its traces; its API is Docker's.
+    /// Podman: by its store on disk, and by its API, which is Docker's, where that is served.
     Podman,
     /// Something else that runs containers, which cannot be asked.
     Other,

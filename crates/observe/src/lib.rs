@@ -87,7 +87,7 @@ fn look(sources: &Sources, depth: Depth) -> Result<Snapshot, Error> {
     };
     // Runtimes are asked first. A container that goes away meanwhile is then still listed; one that comes meanwhile is young. The
     // other way round, the first would look like an orphan.
-    let mut runtimes = runtimes::observe(&sources.runtimes)?;
+    let mut asked = runtimes::observe(&sources.runtimes)?;
     let answered = sys::since_boot();
     let disk = std::thread::scope(|scope| {
         let disk = scope.spawn(|| (cni::read(&sources.cni), host::read()));
@@ -98,13 +98,13 @@ fn look(sources: &Sources, depth: Depth) -> Result<Snapshot, Error> {
         (processes, pins, disk.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
     let (mut processes, mut pins, (disk, host)) = disk;
-    let mut gaps: Vec<Gap> = Vec::new();
+    let mut gaps: Vec<Gap> = asked.gaps;
     gaps.append(&mut processes.gaps);
     gaps.append(&mut pins.gaps);
     let stale_files = mounts::stale_files(&pin_directories(), &mut gaps);
     let known = namespaces::Known { processes, pins, records: &disk.records, boot_id: &node.boot_id, depth };
     let (namespaces, unplaced) = namespaces::observe(known, &mut gaps)?;
-    runtimes::claims::compare(&mut runtimes, &namespaces, node.booted_at, answered);
+    runtimes::claims::compare(&mut asked.runtimes, &namespaces, node.booted_at, answered);
     let plugins = plugins::installed(&disk.configs);
     gaps.extend(disk.gaps);
     gaps.extend(host.gaps);
@@ -116,7 +116,7 @@ fn look(sources: &Sources, depth: Depth) -> Result<Snapshot, Error> {
         node,
         namespaces,
         unplaced,
-        runtimes,
+        runtimes: asked.runtimes,
         runtime_none: sources.runtimes.none,
         leases: disk.leases,
         cache: disk.cache,

@@ -146,7 +146,12 @@ fn runtimes(out: &mut String, snapshot: &Snapshot, paint: Paint) {
     for runtime in &snapshot.runtimes {
         let state = match &runtime.status {
             RuntimeStatus::Answered { version } => {
-                paint.green(&format!("{} objects, version {}", runtime.objects.len(), printable(version)))
+                // A store on disk has none.
+                let version = match version.as_str() {
+                    "" => String::new(),
+                    version => format!(", version {}", printable(version)),
+                };
+                paint.green(&format!("{} objects{version}", runtime.objects.len()))
             }
             RuntimeStatus::Silent { why } => paint.yellow(&format!("silent: {}", printable(why))),
         };

@@ -4,67 +4,113 @@
 //! another one answers. Only processes of our own mount namespace count. A runtime in another one is another node's
 //! (kind, Docker in Docker), and its sockets are not at the same paths here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use model::{Runtime, RuntimeKind};
 
 /// Daemons by their `comm`, and how the socket that matters ends. They listen on others too (shims, metrics, ttrpc).
-const DAEMONS: [(&str, RuntimeKind, &str); 4] = [
+const DAEMONS: [(&str, RuntimeKind, &str); 5] = [
     ("containerd", RuntimeKind::Containerd, "containerd.sock"),
     ("crio", RuntimeKind::CriO, "crio.sock"),
     ("cri-dockerd", RuntimeKind::Cri, "cri-dockerd.sock"),
     ("dockerd", RuntimeKind::Docker, "docker.sock"),
+    ("podman", RuntimeKind::Podman, "podman.sock"),
 ];
+
+/// Those that listen in place of a daemon that does not run, and start it for whoever connects (systemd.socket(5)); the second is
+/// systemd-socket-activate, cut to the kernel's 15 bytes.
+const ACTIVATORS: [&str; 2] = ["systemd", "systemd-socket-"];
 
 /// Others that wire containers by CNI, and that podplumb cannot ask yet.
 const UNASKED: [&str; 2] = ["buildkitd", "nomad"];
 
+/// A process that belongs to some runtime.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Process {
+    pub(super) pid: u32,
+    pub(super) comm: String,
+    /// It is in our own mount namespace.
+    pub(super) here: bool,
+}
+
+/// All processes that matter, in one walk.
+pub(super) fn scan() -> Vec<Process> {
+    let own = std::fs::metadata("/proc/self/ns/mnt").map(|stat| stat.ino()).ok();
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let matters = |comm: &str| {
+        comm == super::store::KEEPER
+            || ACTIVATORS.contains(&comm)
+            || UNASKED.contains(&comm)
+            || DAEMONS.iter().any(|(name, ..)| *name == comm)
+    };
+    pids.filter_map(|pid| {
+        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned();
+        if !matters(&comm) {
+            return None;
+        }
+        let mount_namespace = std::fs::metadata(format!("/proc/{pid}/ns/mnt")).ok().map(|stat| stat.ino());
+        Some(Process { pid, comm, here: own.is_some() && mount_namespace == own })
+    })
+    .collect()
+}
+
 /// Those of [`UNASKED`] that run here: what no runtime lists may be theirs.
-pub(super) fn unasked() -> Vec<Runtime> {
-    let running = processes().into_iter().filter(|(_, comm)| UNASKED.contains(&comm.as_str()));
-    let silent = |(pid, comm): (u32, String)| {
-        let why = format!("{comm} runs here, and podplumb cannot ask it yet");
-        super::silent(RuntimeKind::Other, format!("/proc/{pid}").into(), why)
+pub(super) fn unasked(processes: &[Process]) -> Vec<Runtime> {
+    let running = processes.iter().filter(|process| process.here && UNASKED.contains(&process.comm.as_str()));
+    let silent = |process: &Process| {
+        let why = format!("{} runs here, and podplumb cannot ask it yet", process.comm);
+        super::silent(RuntimeKind::Other, format!("/proc/{}", process.pid).into(), why)
     };
     running.map(silent).collect()
 }
 
 /// The sockets on which daemons listen.
-pub(super) fn sockets() -> Vec<(RuntimeKind, PathBuf)> {
+pub(super) fn sockets(processes: &[Process]) -> Vec<(RuntimeKind, PathBuf)> {
     let mut found = Vec::new();
-    for (pid, comm) in processes() {
-        let Some((_, kind, ending)) = DAEMONS.iter().find(|(name, ..)| *name == comm) else { continue };
-        let listening = listening(pid).into_iter().filter(|path| path.to_string_lossy().ends_with(ending));
+    for process in processes.iter().filter(|process| process.here) {
+        let Some((_, kind, ending)) = DAEMONS.iter().find(|(name, ..)| *name == process.comm) else {
+            continue;
+        };
+        let listening = listening(process.pid).into_iter();
+        let listening = listening.filter(|path| path.to_string_lossy().ends_with(ending));
         found.extend(listening.map(|path| (*kind, path)));
     }
     found
 }
 
-/// Processes of our own mount namespace that matter, with their `comm`.
-fn processes() -> Vec<(u32, String)> {
-    let Ok(own) = std::fs::metadata("/proc/self/ns/mnt").map(|stat| stat.ino()) else { return Vec::new() };
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let matters = |comm: &str| UNASKED.contains(&comm) || DAEMONS.iter().any(|(name, ..)| *name == comm);
-    let is_ours =
-        |pid: u32| std::fs::metadata(format!("/proc/{pid}/ns/mnt")).is_ok_and(|stat| stat.ino() == own);
-    pids.filter_map(|pid| {
-        Some((pid, std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned()))
-    })
-    .filter(|(pid, comm)| matters(comm) && is_ours(*pid))
-    .collect()
+/// Whether nobody but systemd listens on a socket: to connect would start a daemon that somebody stopped, or that never ran.
+pub(super) fn is_dormant(socket: &Path, processes: &[Process]) -> bool {
+    let table = std::fs::read_to_string("/proc/thread-self/net/unix").unwrap_or_default();
+    let same = |path: &str| Path::new(path) == socket || resolved(Path::new(path)) == resolved(socket);
+    let listeners = table.lines().filter_map(listener).filter(|(_, path)| same(path));
+    let inodes: HashSet<String> = listeners.map(|(inode, _)| format!("socket:[{inode}]")).collect();
+    let (activators, daemons): (Vec<&Process>, Vec<&Process>) = processes
+        .iter()
+        .filter(|process| process.comm != super::store::KEEPER)
+        .partition(|process| ACTIVATORS.contains(&process.comm.as_str()));
+    let has = |process: &&Process| descriptors(process.pid).any(|link| inodes.contains(&link));
+    activators.iter().any(has) && !daemons.iter().any(has)
+}
+
+/// A path without links (/var/run is /run).
+fn resolved(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+fn descriptors(pid: u32) -> impl Iterator<Item = String> {
+    let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    fds.filter_map(|fd| std::fs::read_link(fd.path()).ok()?.into_os_string().into_string().ok())
 }
 
 /// The paths of the unix sockets on which a process listens.
 fn listening(pid: u32) -> Vec<PathBuf> {
     let table = std::fs::read_to_string(format!("/proc/{pid}/net/unix")).unwrap_or_default();
     let by_inode: HashMap<&str, &str> = table.lines().filter_map(listener).collect();
-    let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    let links = fds.filter_map(|fd| std::fs::read_link(fd.path()).ok());
-    let paths = links.filter_map(|link| {
-        let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+    let paths = descriptors(pid).filter_map(|link| {
+        let inode = link.strip_prefix("socket:[")?.strip_suffix(']')?;
         by_inode.get(inode).map(PathBuf::from)
     });
     paths.collect()

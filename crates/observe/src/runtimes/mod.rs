@@ -9,12 +9,13 @@ mod cri;
 mod discovery;
 mod docker;
 pub mod grpc;
+mod store;
 mod traces;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use model::{Runtime, RuntimeKind, RuntimeStatus};
+use model::{Gap, Runtime, RuntimeKind, RuntimeStatus};
 
 /// Where to look for runtimes.
 #[derive(Debug, Clone)]
@@ -57,20 +58,32 @@ const PLACES: [(RuntimeKind, &str); 8] = [
     (RuntimeKind::Podman, "/run/podman/podman.sock"),
 ];
 
+/// What was found of runtimes.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Those of the node, answering or not, and what others list.
+    pub runtimes: Vec<Runtime>,
+    /// What could not be read, and hides nothing of the node's.
+    pub gaps: Vec<Gap>,
+}
+
 /// Finds and asks all runtimes.
-pub fn observe(sources: &RuntimeSources) -> Result<Vec<Runtime>, Contradiction> {
-    let targets = targets(sources);
+pub fn observe(sources: &RuntimeSources) -> Result<Found, Contradiction> {
+    let processes = discovery::scan();
+    let targets = targets(sources, &processes);
     if sources.none {
         let live = targets.iter().find(|(_, socket)| listens(socket));
         return match live {
             Some((_, socket)) => Err(Contradiction { socket: socket.clone() }),
-            None => Ok(Vec::new()),
+            None => Ok(Found::default()),
         };
     }
     let mut runtimes = ask_all(targets, sources.timeout);
-    traces::add_silent(&mut runtimes);
-    runtimes.extend(discovery::unasked());
-    Ok(runtimes)
+    let stores = store::read(&runtimes, &processes, sources.timeout);
+    traces::add_silent(&mut runtimes, &stores.runtimes);
+    runtimes.extend(stores.runtimes);
+    runtimes.extend(discovery::unasked(&processes));
+    Ok(Found { runtimes, gaps: stores.gaps })
 }
 
 /// What shows that a runtime has been started: its socket, whether it answers or not, or its process. What stopped ones left on
@@ -82,14 +95,16 @@ pub fn started(sources: &RuntimeSources) -> Vec<(RuntimeKind, PathBuf)> {
 }
 
 /// The sockets to ask: those that the user named, whether they exist or not, those that exist in the usual places, and those on
-/// which a runtime's process listens.
-fn targets(sources: &RuntimeSources) -> Vec<(RuntimeKind, PathBuf)> {
+/// which a runtime's process listens. One on which only systemd does is left alone: its runtime does not run.
+fn targets(sources: &RuntimeSources, processes: &[discovery::Process]) -> Vec<(RuntimeKind, PathBuf)> {
     let named = sources.cri.iter().map(|path| (cri_kind(path), path.clone()));
     let named = named.chain(sources.docker.iter().map(|path| (RuntimeKind::Docker, path.clone())));
-    let usual =
-        PLACES.iter().map(|(kind, path)| (*kind, PathBuf::from(path))).filter(|(_, path)| path.exists());
+    let usual = PLACES
+        .iter()
+        .map(|(kind, path)| (*kind, PathBuf::from(path)))
+        .filter(|(_, path)| path.exists() && !discovery::is_dormant(path, processes));
     let mut targets: Vec<(RuntimeKind, PathBuf)> = Vec::new();
-    for (kind, path) in named.chain(usual).chain(discovery::sockets()) {
+    for (kind, path) in named.chain(usual).chain(discovery::sockets(processes)) {
         let same =
             |other: &Path| other.canonicalize().ok().filter(|a| path.canonicalize().ok().as_ref() == Some(a));
         if !targets.iter().any(|(_, other)| *other == path || same(other).is_some()) {
@@ -158,14 +173,18 @@ async fn ask(kind: RuntimeKind, socket: PathBuf, timeout: Duration) -> Runtime {
         }
     });
     match answer.await {
-        Ok(Ok(Answer { version, objects })) => {
-            Runtime { kind, endpoint: socket, status: RuntimeStatus::Answered { version }, objects }
-        }
+        Ok(Ok(Answer { version, objects })) => Runtime {
+            kind,
+            endpoint: socket,
+            status: RuntimeStatus::Answered { version },
+            objects,
+            foreign: false,
+        },
         Ok(Err(why)) => silent(kind, socket, why),
         Err(_) => silent(kind, socket, format!("no complete answer within {} s", timeout.as_secs())),
     }
 }
 
 fn silent(kind: RuntimeKind, endpoint: PathBuf, why: String) -> Runtime {
-    Runtime { kind, endpoint, status: RuntimeStatus::Silent { why }, objects: Vec::new() }
+    Runtime { kind, endpoint, status: RuntimeStatus::Silent { why }, objects: Vec::new(), foreign: false }
 }

@@ -1,0 +1,102 @@
+//! Podman, which has no daemon: what exists is what its store on disk lists.
+
+use std::path::Path;
+use std::time::Duration;
+
+use podplumb_tests::{Backend, Podman, PodmanContainer, Podplumb, World, output, require};
+
+const NEEDS: [&str; 6] = ["podman", "conmon", "runc", "busybox", "iptables", "nsenter"];
+const GRACE: &str = "2s";
+const STORE: &str = "/var/lib/containers/storage/vfs-containers/containers.json";
+
+fn verdict(container: &PodmanContainer) -> (String, String) {
+    let finding = Podplumb::default().finding_of(&container.id, GRACE);
+    (finding.verdict().to_owned(), finding.because().to_owned())
+}
+
+fn is(verdict: &str, because: &str) -> (String, String) {
+    (verdict.to_owned(), because.to_owned())
+}
+
+fn crash_and_remove(backend: Backend) {
+    let world = World::enter();
+    let mut podman = Podman::new(&world, backend);
+    let (web, cart) = (podman.run_container("web"), podman.run_container("cart"));
+    let podplumb = Podplumb::default();
+    assert!(podplumb.orphans(GRACE).is_empty());
+    let answer = podplumb.expect(0, &["who", "web"]);
+    for part in [&web.id, &web.netns, &web.ip, "Podman", "/var/lib/containers/storage"] {
+        assert!(answer.contains(part), "who web tells {part}:\n{answer}");
+    }
+
+    podman.crash(&web);
+    std::thread::sleep(Duration::from_secs(2));
+    // Podman will clean up after it, when the container is started or removed.
+    let finding = podplumb.finding_of(&web.id, GRACE);
+    assert_eq!((finding.verdict(), finding.because()), ("in-use", "runtime-lists"));
+    let left: &[&str] = match backend {
+        Backend::Netavark => &["namespace", "veth"],
+        Backend::Cni => &["namespace", "veth", "lease", "cache"],
+    };
+    assert_eq!(finding.kinds(), left, "what is left is named");
+    assert!(finding.0["pieces"].to_string().contains(&web.netns));
+    assert_eq!(podplumb.expect(0, &["reclaim", "--apply", "--grace", GRACE]), "nothing to reclaim\n");
+    assert!(Path::new(&web.netns).exists());
+
+    // While the store cannot be read, nobody knows whose it is.
+    let list = std::fs::read_to_string(STORE).unwrap();
+    std::fs::write(STORE, &list[..list.len() / 2]).unwrap();
+    let findings = podplumb.findings(GRACE);
+    let own = findings.iter().find(|finding| finding.0["pieces"].to_string().contains(&web.netns)).unwrap();
+    assert_eq!((own.verdict(), own.because()), ("unknown", "runtime-silent"));
+    // Nor is it an orphan where the store was thrown away.
+    std::fs::write(STORE, "[]").unwrap();
+    let findings = podplumb.findings(GRACE);
+    let own = findings.iter().find(|finding| finding.0["pieces"].to_string().contains(&web.netns)).unwrap();
+    assert_eq!((own.verdict(), own.because()), ("unknown", "store-unknown"));
+    assert_eq!(verdict(&cart), is("in-use", "runtime-lists"), "its conmon tells of it");
+    std::fs::write(STORE, list).unwrap();
+
+    podman.remove(&web);
+    assert!(!Path::new(&web.netns).exists(), "Podman cleaned up after its own");
+    let ping = ["--net", "ping", "-c", "1", "-W", "2", &web.ip];
+    let netns = format!("--net={}", cart.netns);
+    assert!(!output("nsenter", &[&[netns.as_str()][..], &ping[1..]].concat()).status.success());
+    assert_eq!(verdict(&cart), is("in-use", "runtime-lists"));
+    podman.remove(&cart);
+}
+
+#[test]
+fn a_crashed_container_of_podman_with_netavark_is_podmans_to_clean_up() {
+    if require(&NEEDS) {
+        crash_and_remove(Backend::Netavark);
+    }
+}
+
+#[test]
+fn a_crashed_container_of_podman_with_cni_is_podmans_to_clean_up() {
+    if require(&NEEDS) {
+        crash_and_remove(Backend::Cni);
+    }
+}
+
+#[test]
+fn a_store_elsewhere_is_found_by_its_conmon_and_without_one_nothing_is_an_orphan() {
+    if !require(&NEEDS) {
+        return;
+    }
+    let world = World::enter();
+    let mut podman = Podman::elsewhere(&world, Backend::Cni);
+    let (web, cart) = (podman.run_container("web"), podman.run_container("cart"));
+    podman.crash(&web);
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(verdict(&web), is("in-use", "runtime-lists"), "the other one's conmon leads to the store");
+    podman.crash(&cart);
+    assert_eq!(verdict(&web), is("unknown", "store-unknown"));
+    assert_eq!(
+        Podplumb::default().expect(0, &["reclaim", "--apply", "--grace", GRACE]),
+        "nothing to reclaim\n"
+    );
+    podman.remove(&web);
+    podman.remove(&cart);
+}
