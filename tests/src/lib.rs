@@ -4,6 +4,7 @@
 mod containerd;
 mod docker;
 mod image;
+mod old_cri;
 mod plugin;
 mod pod;
 mod podman;
@@ -16,6 +17,7 @@ mod world;
 
 pub use containerd::{Containerd, Sandbox};
 pub use docker::{Container, Docker};
+pub use old_cri::serve_v1alpha2;
 pub use plugin::{Answer, Plugin};
 pub use pod::Pod;
 pub use podman::{Backend, Podman, PodmanContainer};

@@ -69,12 +69,8 @@ struct Task {
 /// Lists what CRI knows, and what only containerd knows.
 pub(super) async fn ask(socket: &Path) -> Result<Answer, String> {
     let mut client = Client::connect(socket).await?;
-    let of_cri = match cri::list(&mut client).await {
-        Ok(answer) => Some(answer),
-        // The CRI plugin is switched off, as in Docker's containerd.
-        Err((_, status)) if is_absent(&status) => None,
-        Err((method, status)) => return Err(words(method, &status)),
-    };
+    // Without one, the CRI plugin is switched off, as in Docker's containerd.
+    let of_cri = cri::list(&mut client).await.map_err(|(method, status)| words(method, &status))?;
     let own: Result<Vec<RuntimeObject>, (&'static str, tonic::Status)> = own(&mut client).await;
     let (objects, version) = match (own, of_cri) {
         (Ok(own), Some(cri)) => (merge(cri.objects, own), cri.version),

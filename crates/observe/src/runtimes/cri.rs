@@ -1,4 +1,5 @@
-//! The Container Runtime Interface (k8s.io/cri-api, runtime.v1.RuntimeService).
+//! The Container Runtime Interface (k8s.io/cri-api, RuntimeService of runtime.v1, or of runtime.v1alpha2 before containerd 1.6 and
+//! CRI-O 1.20; what is asked here has the same messages in both).
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -6,12 +7,28 @@ use std::path::Path;
 use model::{PodName, RuntimeObject, RuntimeObjectKind, Timestamp};
 
 use super::Answer;
-use super::grpc::{Client, words};
+use super::grpc::{Client, is_absent, words};
 
-const VERSION: &str = "/runtime.v1.RuntimeService/Version";
-const LIST_PODS: &str = "/runtime.v1.RuntimeService/ListPodSandbox";
-const LIST_CONTAINERS: &str = "/runtime.v1.RuntimeService/ListContainers";
-const POD_STATUS: &str = "/runtime.v1.RuntimeService/PodSandboxStatus";
+struct Methods {
+    version: &'static str,
+    list_pods: &'static str,
+    list_containers: &'static str,
+    pod_status: &'static str,
+}
+
+const V1: Methods = Methods {
+    version: "/runtime.v1.RuntimeService/Version",
+    list_pods: "/runtime.v1.RuntimeService/ListPodSandbox",
+    list_containers: "/runtime.v1.RuntimeService/ListContainers",
+    pod_status: "/runtime.v1.RuntimeService/PodSandboxStatus",
+};
+
+const V1ALPHA2: Methods = Methods {
+    version: "/runtime.v1alpha2.RuntimeService/Version",
+    list_pods: "/runtime.v1alpha2.RuntimeService/ListPodSandbox",
+    list_containers: "/runtime.v1alpha2.RuntimeService/ListContainers",
+    pod_status: "/runtime.v1alpha2.RuntimeService/PodSandboxStatus",
+};
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct VersionRequest {}
@@ -121,21 +138,37 @@ struct PodIp {
 /// Lists sandboxes and containers.
 pub(super) async fn ask(socket: &Path) -> Result<Answer, String> {
     let mut client = Client::connect(socket).await?;
-    list(&mut client).await.map_err(|(method, status)| words(method, &status))
+    let answer = list(&mut client).await.map_err(|(method, status)| words(method, &status))?;
+    answer.ok_or_else(|| "it has no CRI service".to_owned())
 }
 
-/// The same by an open connection; the error says which call failed.
-pub(super) async fn list(client: &mut Client) -> Result<Answer, (&'static str, tonic::Status)> {
+/// The same by an open connection; `None` when there is no such service, or it is switched off. The error says which call failed.
+pub(super) async fn list(client: &mut Client) -> Result<Option<Answer>, (&'static str, tonic::Status)> {
+    for methods in [V1, V1ALPHA2] {
+        match client.call(methods.version, VersionRequest {}, None).await {
+            Ok(version) => return list_by(client, &methods, version).await.map(Some),
+            Err(status) if is_absent(&status) => {}
+            Err(status) => return Err((methods.version, status)),
+        }
+    }
+    Ok(None)
+}
+
+async fn list_by(
+    client: &mut Client,
+    methods: &Methods,
+    version: VersionResponse,
+) -> Result<Answer, (&'static str, tonic::Status)> {
     let failed = |method| move |status| (method, status);
-    let version: VersionResponse =
-        client.call(VERSION, VersionRequest {}, None).await.map_err(failed(VERSION))?;
     if version.runtime_name.is_empty() {
-        return Err((VERSION, tonic::Status::data_loss("a runtime without a name: this is no CRI")));
+        return Err((methods.version, tonic::Status::data_loss("a runtime without a name: this is no CRI")));
     }
     let pods: ListPodsResponse =
-        client.call(LIST_PODS, ListRequest {}, None).await.map_err(failed(LIST_PODS))?;
-    let containers: ListContainersResponse =
-        client.call(LIST_CONTAINERS, ListRequest {}, None).await.map_err(failed(LIST_CONTAINERS))?;
+        client.call(methods.list_pods, ListRequest {}, None).await.map_err(failed(methods.list_pods))?;
+    let containers: ListContainersResponse = client
+        .call(methods.list_containers, ListRequest {}, None)
+        .await
+        .map_err(failed(methods.list_containers))?;
     let mut objects = Vec::new();
     let mut names: HashMap<String, PodName> = HashMap::new();
     for pod in pods.items {
@@ -148,7 +181,7 @@ pub(super) async fn list(client: &mut Client) -> Result<Answer, (&'static str, t
         names.insert(pod.id.clone(), name.clone());
         let ready = pod.state == 0;
         let mut object = RuntimeObject {
-            id: id(&pod.id).map_err(failed(LIST_PODS))?,
+            id: id(&pod.id).map_err(failed(methods.list_pods))?,
             kind: RuntimeObjectKind::Sandbox,
             partition: None,
             name: Some(name.to_string()),
@@ -162,11 +195,11 @@ pub(super) async fn list(client: &mut Client) -> Result<Answer, (&'static str, t
             doubt: None,
         };
         let question = PodStatusRequest { id: pod.id, verbose: true };
-        match client.call::<_, PodStatusResponse>(POD_STATUS, question, None).await {
+        match client.call::<_, PodStatusResponse>(methods.pod_status, question, None).await {
             Ok(answer) => details(&mut object, &answer),
             // A sandbox that was removed meanwhile stays in the list as it was: that errs on the safe side.
             Err(status) if status.code() == tonic::Code::NotFound => {}
-            Err(status) => return Err((POD_STATUS, status)),
+            Err(status) => return Err((methods.pod_status, status)),
         }
         objects.push(object);
     }
@@ -178,7 +211,7 @@ pub(super) async fn list(client: &mut Client) -> Result<Answer, (&'static str, t
             _ => "unknown",
         };
         objects.push(RuntimeObject {
-            id: id(&container.id).map_err(failed(LIST_CONTAINERS))?,
+            id: id(&container.id).map_err(failed(methods.list_containers))?,
             kind: RuntimeObjectKind::Container,
             partition: None,
             name: container.metadata.map(|metadata| metadata.name),
