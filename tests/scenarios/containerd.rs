@@ -65,6 +65,9 @@ fn crash_and_reclaim(plugins: Plugins) {
         veth["detail"].as_str().unwrap().starts_with("UP, port of cni0"),
         "what shell scripts take for healthy"
     );
+    let heard = orphan.0["heard"]["line"].as_str().expect("containerd logged something of it");
+    assert!(heard.contains(&forgotten.id) && heard.contains("PodSandbox"), "{heard}");
+    assert!(orphan.0["heard"]["path"].as_str().unwrap().ends_with("containerd.log"));
     let saved = podplumb.finding_of(&listed.id, GRACE);
     assert_eq!((saved.verdict(), saved.because()), ("in-use", "runtime-lists"), "CRI lists it as NotReady");
     assert_eq!(podplumb.finding_of(&alive.id, GRACE).verdict(), "in-use");

@@ -54,6 +54,9 @@ pub struct Finding {
     /// The verdict and its reasons.
     #[serde(flatten)]
     pub ruling: Ruling,
+    /// The last that a log says of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heard: Option<model::Heard>,
     /// What it consists of.
     pub pieces: Vec<Piece>,
     /// What reclaim would do; empty unless it is an orphan.
@@ -165,6 +168,7 @@ fn finding(wiring: &Wiring<'_>, court: Court<'_>) -> Finding {
         ns_inode: wiring.namespace().and_then(|namespace| namespace.inode),
         since: verdict::times(wiring).min(),
         ruling,
+        heard: wiring.heard(court.snapshot).cloned(),
         pieces: pieces(wiring, court.snapshot),
         steps,
     }
@@ -292,6 +296,7 @@ fn alone(piece: Piece, verdict: Verdict, because: Evidence) -> Finding {
             evidence_against: if for_orphan { Vec::new() } else { vec![because.clone()] },
             because,
         },
+        heard: None,
         pieces: vec![piece],
         steps: Vec::new(),
     }

@@ -437,6 +437,12 @@ fn for_an_orphan(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Evidence> {
             facts.push(Evidence::new("disowned", "you said that no runtime works here (--runtime none)"));
         }
     }
+    let uid = wiring.pod().and_then(|pod| pod.uid.as_ref());
+    if let Some((uid, pods)) = uid.zip(snapshot.kubelet_pods.as_ref())
+        && !pods.contains(uid)
+    {
+        facts.push(Evidence::new("kubelet-forgot", "kubelet keeps nothing of its pod any more"));
+    }
     for namespace in &wiring.namespaces {
         if !namespace.has_tasks() {
             facts.push(Evidence::new("no-task", "no process or thread is in its namespace"));

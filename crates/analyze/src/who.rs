@@ -43,6 +43,9 @@ pub struct Chain {
     /// Attachment records.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub records: Vec<PathBuf>,
+    /// The last that a log says of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heard: Option<model::Heard>,
 }
 
 /// A container of a chain.
@@ -290,6 +293,7 @@ fn chain(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Chain {
         bridge: None,
     }));
     Chain {
+        heard: wiring.heard(snapshot).cloned(),
         label: wiring.label(),
         pod: wiring.pod().cloned(),
         sandbox: wiring.container().map(|id| id.as_str().to_owned()),

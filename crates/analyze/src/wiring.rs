@@ -122,6 +122,11 @@ impl<'a> Wiring<'a> {
         pins.map(|pin| pin.path.as_path()).find(|path| is_runtime_name(path))
     }
 
+    /// The last that a log says of it.
+    pub fn heard(&self, snapshot: &'a Snapshot) -> Option<&'a model::Heard> {
+        self.containers.iter().find_map(|id| snapshot.heard.get(id.as_str()))
+    }
+
     /// Whether something other than its links says that a container runtime or a CNI plugin made it.
     pub fn is_tied(&self) -> bool {
         !self.containers.is_empty() || !self.stamps.is_empty() || self.runtime_pin().is_some()

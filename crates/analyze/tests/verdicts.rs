@@ -168,6 +168,8 @@ fn crashed() -> Snapshot {
         fdb: Vec::new(),
         sysctls: Default::default(),
         conntrack: None,
+        heard: Default::default(),
+        kubelet_pods: None,
         coverage: Vec::new(),
     }
 }
@@ -669,4 +671,28 @@ fn a_silent_runtime_makes_unknown_what_could_be_its_own_and_nothing_else() {
         snapshot.runtimes.push(docker);
     });
     assert_eq!(leased.0, Verdict::Unknown, "a lease alone may be that of a pod of cri-dockerd's");
+}
+
+#[test]
+fn what_logs_and_kubelet_say_is_told_and_decides_nothing() {
+    let mut snapshot = crashed();
+    let uid =
+        |uid: &str| model::PodName { namespace: "shop".into(), name: "web".into(), uid: Some(uid.into()) };
+    snapshot.cache[0].pod = Some(uid("u1"));
+    let line = format!("StopPodSandbox for {POD} failed: \u{1b}[2Jno network");
+    let heard = model::Heard { path: "/var/log/syslog".into(), line };
+    snapshot.heard.insert(POD.into(), heard);
+    let codes = |snapshot: &Snapshot| -> Vec<&str> {
+        let finding = judged(snapshot, None);
+        assert_eq!(finding.ruling.verdict, Verdict::Orphan);
+        finding.ruling.evidence_for.iter().map(|evidence| evidence.code).collect()
+    };
+    assert!(!codes(&snapshot).contains(&"kubelet-forgot"), "there is no kubelet");
+    snapshot.kubelet_pods = Some(["u1".to_owned()].into());
+    assert!(!codes(&snapshot).contains(&"kubelet-forgot"), "it may have another sandbox by now");
+    snapshot.kubelet_pods = Some(["u2".to_owned()].into());
+    assert!(codes(&snapshot).contains(&"kubelet-forgot"));
+    let found = leaks(&snapshot, None, GRACE);
+    let text = podplumb_analyze::render::leaks(&found, false, podplumb_analyze::render::Paint::PLAIN);
+    assert!(text.contains("heard   StopPodSandbox for") && !text.contains('\u{1b}'), "{text}");
 }

@@ -7,6 +7,7 @@
 pub mod attachment;
 pub mod coverage;
 pub mod event;
+pub mod heard;
 pub mod holder;
 pub mod ids;
 pub mod link;
@@ -23,6 +24,7 @@ pub use attachment::{
 };
 pub use coverage::{Gap, Source};
 pub use event::{Call, Caller, Claim, ClaimKind, Event};
+pub use heard::Heard;
 pub use holder::{Holder, Keeper, TcpConnection, TcpState, TcpTimer};
 pub use ids::{BootId, ContainerId, IdError, IfIndex, IfName, MacAddr, NetworkName, NsId, NsInode, Nsid};
 pub use link::{BridgePort, FdbEntry, Link, Neighbour, Peer, Route};

@@ -1,11 +1,12 @@
 //! A node at one moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::attachment::{AttachmentRecord, CacheEntry, Lease, NetworkConfig};
 use crate::coverage::Gap;
+use crate::heard::Heard;
 use crate::holder::Holder;
 use crate::ids::{BootId, IfIndex, NsInode, Nsid};
 use crate::link::{FdbEntry, Link, Neighbour, Peer, Route};
@@ -74,6 +75,12 @@ pub struct Snapshot {
     /// Use of the connection tracking table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conntrack: Option<Conntrack>,
+    /// The last that logs say of containers, by their ids.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub heard: BTreeMap<String, Heard>,
+    /// The uids of the pods of which kubelet keeps something; `None` where no kubelet was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubelet_pods: Option<BTreeSet<String>>,
     /// What could not be read.
     #[serde(default)]
     pub coverage: Vec<Gap>,

@@ -9,6 +9,7 @@ mod cni;
 mod descriptors;
 mod handles;
 mod host;
+mod logs;
 mod mounts;
 mod namespaces;
 mod occupants;
@@ -108,6 +109,10 @@ fn look(sources: &Sources, depth: Depth) -> Result<Snapshot, Error> {
     let plugins = plugins::installed(&disk.configs);
     gaps.extend(disk.gaps);
     gaps.extend(host.gaps);
+    let leased = disk.leases.iter().filter_map(|lease| lease.container.as_ref());
+    let cached = disk.cache.iter().filter_map(|entry| Some(&entry.key.as_ref()?.container));
+    let recorded = disk.records.iter().map(|record| &record.key.container);
+    let heard = logs::heard(leased.chain(cached).chain(recorded).map(|id| id.as_str()));
     let nft_tables = rules("nftables tables", nft::table_names(), &mut gaps);
     let elements = rules("elements of podplumb's tables", nft::list(), &mut gaps);
     Ok(Snapshot {
@@ -131,6 +136,8 @@ fn look(sources: &Sources, depth: Depth) -> Result<Snapshot, Error> {
         fdb: host.fdb,
         sysctls: host.sysctls,
         conntrack: host.conntrack,
+        heard,
+        kubelet_pods: logs::kubelet_pods(),
         coverage: gaps,
     })
 }

@@ -64,6 +64,12 @@ fn write_finding(out: &mut String, finding: &Finding, now: Timestamp, paint: Pai
     };
     section(out, "for", &texts(&finding.ruling.evidence_for));
     section(out, "against", &texts(&finding.ruling.evidence_against));
+    if let Some(heard) = &finding.heard {
+        // One space between words: what is in columns is not wrapped.
+        let words: Vec<&str> = heard.line.split_whitespace().collect();
+        let text = format!("{} (the last in {})", words.join(" "), heard.path.display());
+        section(out, "heard", &[shorten(&text)]);
+    }
     let steps = finding.steps.iter().map(|step| &step.operation).filter(|operation| is_news(operation));
     section(out, "would", &steps.map(|operation| shorten(&operation.to_string())).collect::<Vec<_>>());
 }

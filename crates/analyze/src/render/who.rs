@@ -84,6 +84,10 @@ fn write_chain(out: &mut String, chain: &Chain) {
             line(out, head, &path.display().to_string());
         }
     }
+    if let Some(heard) = &chain.heard {
+        line(out, "last heard", &heard.line);
+        line(out, "", &format!("in {}", heard.path.display()));
+    }
 }
 
 fn write_interface(out: &mut String, interface: &InterfaceLine) {
