@@ -103,6 +103,7 @@ fn agent(pid: Option<u32>) -> Runtime {
         kind: RuntimeKind::Containerd,
         endpoint: "/run/containerd/containerd.sock".into(),
         status: RuntimeStatus::Answered { version: "2".into() },
+        foreign: false,
         objects: vec![object],
     }
 }

@@ -443,7 +443,7 @@ pub(crate) fn observe(pods: &[Pod], eyes: &Eyes) -> Snapshot {
         let answer = RuntimeStatus::Answered { version: "1".into() };
         let silence = RuntimeStatus::Silent { why: "connection refused".into() };
         let (status, objects) = if eyes.silent[at] { (silence, Vec::new()) } else { (answer, objects) };
-        Runtime { kind, endpoint: format!("/run/{kind}.sock").into(), status, objects }
+        Runtime { kind, endpoint: format!("/run/{kind}.sock").into(), status, foreign: false, objects }
     };
     let leases = seen(Source::Leases, |pod| pod.lease);
     let cache = seen(Source::Cache, |pod| pod.cache);
@@ -460,6 +460,8 @@ pub(crate) fn observe(pods: &[Pod], eyes: &Eyes) -> Snapshot {
         },
         namespaces: std::iter::once(host).chain(others).collect(),
         unplaced: Vec::new(),
+        heard: std::collections::BTreeMap::new(),
+        kubelet_pods: None,
         runtimes: [RuntimeKind::Containerd, RuntimeKind::Docker]
             .into_iter()
             .enumerate()

@@ -89,9 +89,10 @@ pub fn observe(sources: &RuntimeSources) -> Result<Found, Contradiction> {
 /// What shows that a runtime has been started: its socket, whether it answers or not, or its process. What stopped ones left on
 /// disk does not.
 pub fn started(sources: &RuntimeSources) -> Vec<(RuntimeKind, PathBuf)> {
-    let sockets = targets(sources).into_iter().filter(|(_, socket)| socket.exists());
-    let processes = discovery::unasked().into_iter().map(|runtime| (runtime.kind, runtime.endpoint));
-    sockets.chain(processes).collect()
+    let processes = discovery::scan();
+    let sockets = targets(sources, &processes).into_iter().filter(|(_, socket)| socket.exists());
+    let unasked = discovery::unasked(&processes).into_iter().map(|runtime| (runtime.kind, runtime.endpoint));
+    sockets.chain(unasked).collect()
 }
 
 /// The sockets to ask: those that the user named, whether they exist or not, those that exist in the usual places, and those on
