@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use analyze::render::{self, Paint};
-use analyze::{Plan, Verdict, leaks, who};
+use analyze::{Plan, Verdict, holders, leaks, who};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use model::Snapshot;
 
@@ -28,6 +28,7 @@ fuzz_target!(|data: &[u8]| {
     let own = chains.iter().take(8).map(|chain| chain.label.as_str());
     for question in own.chain(QUESTIONS) {
         show(&render::who(&who::who(&snapshot, question), Paint::PLAIN));
+        show(&render::holders(&holders(&snapshot, question), Paint::PLAIN));
     }
     plans(&snapshot);
 });

@@ -309,8 +309,8 @@ fn describe(socket: &impl AsFd) -> String {
 /// The container of a process: runtimes name its cgroup by 64 hexadecimal digits, with something before or after
 /// (`cri-containerd-ID.scope`, `docker/ID`, `libpod-ID.scope/container`). The innermost counts.
 fn container_of(groups: &str) -> Option<ContainerId> {
-    let words = groups.split(|c: char| !c.is_ascii_hexdigit());
-    words.filter(|word| word.len() == 64).last().and_then(|id| ContainerId::new(id).ok())
+    let mut words = groups.rsplit(|c: char| !c.is_ascii_hexdigit());
+    words.find(|word| word.len() == 64).and_then(|id| ContainerId::new(id).ok())
 }
 
 #[cfg(test)]
