@@ -53,6 +53,37 @@ fn a_late_del_leaves_alone_who_has_its_path_and_its_address_now() {
 }
 
 #[test]
+fn whoever_has_an_address_now_is_reached_at_once() {
+    if !can_run() {
+        return;
+    }
+    let world = World::enter();
+    let mut bridge = Plugin::bridge(&world, Plugins::Podplumb);
+    // Two of each family: one for who comes and goes, one for a pod that talks to it.
+    bridge.config["ipam"]["ranges"] = json!([
+        [{ "subnet": "10.66.0.0/24", "rangeEnd": "10.66.0.3" }],
+        [{ "subnet": "fd66::/64", "rangeEnd": "fd66::3" }],
+    ]);
+    assert_eq!(bridge.add("witness").ip(), "10.66.0.2");
+    let reach = |address: &str| {
+        let once = ["-c", "1", "-W", "2", address];
+        run("ping", &once);
+        inside("witness", &[&["ping"][..], &once].concat());
+    };
+    for round in 0..3 {
+        let id = format!("pod{round}");
+        let answer = bridge.add(&id);
+        let addresses: Vec<&str> =
+            answer.json["ips"].as_array().unwrap().iter().map(|ip| ip["address"].as_str().unwrap()).collect();
+        assert_eq!(addresses, ["10.66.0.3/24", "fd66::3/64"]);
+        reach("10.66.0.3");
+        reach("fd66::3");
+        bridge.del(&id);
+        run("ip", &["netns", "del", &id]);
+    }
+}
+
+#[test]
 fn a_fifo_in_place_of_the_lock_does_not_stop_anybody() {
     if !can_run() {
         return;

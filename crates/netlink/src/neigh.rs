@@ -1,23 +1,50 @@
 //! Neighbours and forwarding databases.
 
-use model::{FdbEntry, IfIndex, Neighbour};
+use std::net::IpAddr;
+
+use model::{FdbEntry, IfIndex, MacAddr, Neighbour};
 
 use crate::error::Result;
+use crate::link::{family, octets};
 use crate::message::{Attributes, Request};
 use crate::socket::Socket;
 
+const RTM_NEWNEIGH: u16 = 28;
 const RTM_GETNEIGH: u16 = 30;
 const NDMSG: usize = 12;
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
 const NDA_MASTER: u16 = 9;
 const AF_BRIDGE: u8 = 7;
+const NUD_STALE: u16 = 0x04;
 const NUD_NOARP: u16 = 0x40;
+/// `NLM_F_REPLACE`: what is there is changed, and nothing is made.
+const REPLACE: u16 = 0x100;
 
 fn ndmsg(family: u8) -> [u8; NDMSG] {
     let mut header = [0; NDMSG];
     header[0] = family;
     header
+}
+
+fn entry(device: IfIndex, address: IpAddr, state: u16) -> [u8; NDMSG] {
+    let mut header = ndmsg(family(address));
+    header[4..8].copy_from_slice(&device.0.to_ne_bytes());
+    header[8..10].copy_from_slice(&state.to_ne_bytes());
+    header
+}
+
+/// What the socket's namespace knows of a neighbour on an interface. Fails with ENOENT if that is nothing. Needs Linux 5.0.
+pub fn get(socket: &mut Socket, device: IfIndex, address: IpAddr) -> Result<Neighbour> {
+    let request = Request::new("get neighbour", RTM_GETNEIGH, 0, &entry(device, address, 0));
+    socket.get(request.attr(NDA_DST, &octets(address)), neighbour)
+}
+
+/// Changes the MAC of a neighbour that is known, as something to be verified at its next use. Fails with ENOENT if it is not.
+pub fn replace(device: IfIndex, address: IpAddr, mac: MacAddr) -> Request {
+    Request::new("change neighbour", RTM_NEWNEIGH, REPLACE, &entry(device, address, NUD_STALE))
+        .attr(NDA_DST, &octets(address))
+        .attr(NDA_LLADDR, &mac.0)
 }
 
 /// All neighbours (ARP and ND) of the socket's namespace that have been asked for.

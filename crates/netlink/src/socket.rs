@@ -1,6 +1,7 @@
 //! Sending requests and waiting for their answers.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, netlink};
@@ -20,9 +21,12 @@ const NLMSGERR_ATTR_MSG: u16 = 1;
 const ANSWER_BYTES: usize = 8 * 1024;
 /// The kernel fills a dump's buffers up to 32 KiB when it is offered that much (net/netlink/af_netlink.c).
 const DUMP_BYTES: usize = 32 * 1024;
-/// How often a dump is repeated that the kernel marked as interrupted by a change. Each repetition of a dump of 1,000 veths
-/// takes 40 ms; a node that changes without pause for longer than this needs an error, not a wait.
-const DUMP_ATTEMPTS: u32 = 8;
+/// How long a dump is repeated that the kernel marked as interrupted by a change: one of 1,000 veths takes 40 ms, in which a busy
+/// node changes more often than not. One that changes without pause for longer than this needs an error, not a wait.
+const DUMP_PATIENCE: Duration = Duration::from_secs(10);
+/// Pauses between the attempts, each twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_micros(200);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// A netlink socket. It stays in the namespace in which it was opened, wherever its owner goes.
 #[derive(Debug)]
@@ -170,14 +174,21 @@ impl Socket {
         request: &Request,
         mut parse: impl FnMut(&[u8]) -> Option<T>,
     ) -> Result<Vec<T>> {
-        for _ in 0..DUMP_ATTEMPTS {
+        let start = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        loop {
             if let Some(list) = self.dump_once(request.clone(), &mut parse)? {
                 return Ok(list);
             }
+            if start.elapsed() > DUMP_PATIENCE {
+                return Err(Error::new(request.what, Errno::INTR).with_detail(Some(format!(
+                    "the list changed during each attempt to read it, for {} s",
+                    DUMP_PATIENCE.as_secs()
+                ))));
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        Err(Error::new(request.what, Errno::INTR).with_detail(Some(format!(
-            "the list changed during each of {DUMP_ATTEMPTS} attempts to read it"
-        ))))
     }
 
     fn dump_once<T>(

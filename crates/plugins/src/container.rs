@@ -32,7 +32,8 @@ pub(crate) fn configure(ifname: &IfName, setup: Setup, outcome: &Outcome) -> Res
         return Ok(link);
     }
     if !outcome.ips.is_empty() {
-        // Neighbours learn the address when it is added; without, a reused address keeps its predecessor's MAC in their tables.
+        // Neighbours learn the addresses when the interface comes up; without, a reused one keeps its predecessor's MAC in their
+        // tables.
         set(&format!("net/ipv4/conf/{ifname}/arp_notify"), "1")?;
     }
     if outcome.ips.iter().any(|ip| ip.address.addr().is_ipv6()) {
@@ -43,13 +44,14 @@ pub(crate) fn configure(ifname: &IfName, setup: Setup, outcome: &Outcome) -> Res
             set(&format!("net/ipv6/conf/{ifname}/accept_dad"), "0")?;
         }
     }
-    let mut requests = vec![link::change(link.index, &Change { up: Some(true), ..Change::default() })];
-    let mut names = vec![format!("{ifname}")];
-    for ip in &outcome.ips {
-        let flags = addr::Flags { detect_duplicates: setup.detect_duplicates, no_route: setup.by_gateway };
-        requests.push(addr::add(link.index, ip.address, flags));
-        names.push(format!("{} to {ifname}", ip.address));
-        for route in by_gateway(ip, &link).into_iter().flatten().filter(|_| setup.by_gateway) {
+    let flags = addr::Flags { detect_duplicates: setup.detect_duplicates, no_route: setup.by_gateway };
+    let addresses = outcome.ips.iter().map(|ip| ip.address);
+    let mut names: Vec<String> = addresses.clone().map(|address| format!("{address} to {ifname}")).collect();
+    let mut requests: Vec<Request> = addresses.map(|address| addr::add(link.index, address, flags)).collect();
+    names.push(ifname.to_string());
+    requests.push(link::change(link.index, &Change { up: Some(true), ..Change::default() }));
+    for ip in outcome.ips.iter().filter(|_| setup.by_gateway) {
+        for route in by_gateway(ip, &link).into_iter().flatten() {
             names.push(format!("to {}", route.destination));
             requests.push(route::add(&route));
         }

@@ -5,9 +5,11 @@
 //! the kernel and remove it last, so that a crash between any two steps leaves something that names what to undo, and
 //! [`undo`] is the one way in which DEL, GC and a failed ADD do that.
 
+mod announce;
 mod bandwidth;
 mod bridge;
 mod chained;
+mod checksum;
 mod container;
 pub mod dhcp;
 mod dummy;

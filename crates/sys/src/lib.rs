@@ -27,7 +27,7 @@ pub use iptables::legacy_forward_drops;
 pub use lines::{LineFile, whole as whole_lines, writer as line_writer};
 pub use mountns::MountNs;
 pub use netns::{Entered, NetNs, isolate_thread, when_stranded};
-pub use packet::PacketSocket;
+pub use packet::{PacketSocket, send_frames};
 pub use process::{Process, descriptors_in_flight};
 pub use signals::stop_signals;
 pub use socket::{netlink_socket, netns_cookie};

@@ -37,16 +37,7 @@ impl PacketSocket {
             )
         };
         check(attached)?;
-        let index = i32::try_from(interface.0).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?;
-        let address = libc::sockaddr_ll {
-            sll_family: libc::AF_PACKET as u16,
-            sll_protocol: (libc::ETH_P_IP as u16).to_be(),
-            sll_ifindex: index,
-            sll_hatype: 0,
-            sll_pkttype: 0,
-            sll_halen: 0,
-            sll_addr: [0; 8],
-        };
+        let address = link_address(interface, libc::ETH_P_IP as u16)?;
         // SAFETY: the pointer and the length describe `address`, which outlives the call.
         let bound = unsafe {
             libc::bind(
@@ -80,6 +71,46 @@ impl PacketSocket {
             Err(errno) => Err(errno.into()),
         }
     }
+}
+
+/// Sends frames, from their Ethernet headers on, out of an interface of the calling thread's namespace.
+///
+/// # Errors
+/// The errno of `socket` or `sendto`; `ENODEV` when there is no such interface. What was sent before stays sent.
+pub fn send_frames<'a>(interface: IfIndex, frames: impl IntoIterator<Item = &'a [u8]>) -> io::Result<()> {
+    // Protocol 0: it receives nothing.
+    let fd = rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+    let address = link_address(interface, 0)?;
+    for frame in frames {
+        // SAFETY: pointers and lengths describe `frame` and `address`, which outlive the call.
+        let sent = unsafe {
+            libc::sendto(
+                fd.as_raw_fd(),
+                frame.as_ptr().cast(),
+                frame.len(),
+                0,
+                (&raw const address).cast(),
+                size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+            )
+        };
+        if sent < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+fn link_address(interface: IfIndex, protocol: u16) -> io::Result<libc::sockaddr_ll> {
+    let index = i32::try_from(interface.0).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?;
+    Ok(libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: protocol.to_be(),
+        sll_ifindex: index,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    })
 }
 
 /// A pod may receive a million packets a second; only those that are wanted wake the reader.

@@ -8,9 +8,10 @@ use ipnet::IpNet;
 use model::{Link, RuleElement};
 
 use self::settings::Settings;
+use crate::announce::announce;
 use crate::container::Setup;
 use crate::host::{self, create_veth};
-use crate::interface::{Device, Work, mac_or_new};
+use crate::interface::{Device, Work, addresses, mac_or_new};
 use crate::{gateway, host::forward};
 
 /// The device.
@@ -71,7 +72,14 @@ impl Device for Bridge {
     }
 
     fn finish(&self, work: &mut Work<'_>, outcome: &Outcome) -> Result<()> {
-        let Some(bridge) = work.bridge.take().filter(|_| self.0.is_gateway) else { return Ok(()) };
+        let Some(bridge) = work.bridge.take() else { return Ok(()) };
+        // In a VLAN of its own, it is another's neighbour than the bridge's.
+        if let (Some(mac), None, false) = (work.record.mac, self.0.vlan, self.0.container_interface_down) {
+            announce(&mut work.socket, bridge.index, mac, &addresses(Some(outcome)));
+        }
+        if !self.0.is_gateway {
+            return Ok(());
+        }
         let gateway = port::gateway_interface(&mut work.socket, &self.0, bridge)?;
         for ip in &outcome.ips {
             let address = ip.gateway.map(|gateway| IpNet::new(gateway, ip.address.prefix_len()));

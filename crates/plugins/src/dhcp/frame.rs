@@ -4,6 +4,8 @@ use std::net::Ipv4Addr;
 
 use model::MacAddr;
 
+use crate::checksum::checksum;
+
 /// The client's UDP port.
 pub(super) const CLIENT_PORT: u16 = 68;
 const SERVER_PORT: u16 = 67;
@@ -82,17 +84,6 @@ pub(super) fn from_server(frame: &[u8]) -> Option<(End, &[u8])> {
     mac.copy_from_slice(&ethernet[6..12]);
     let address = Ipv4Addr::new(header[12], header[13], header[14], header[15]);
     Some((End { mac: MacAddr(mac), address }, payload))
-}
-
-/// The Internet checksum (RFC 1071) of parts of which only the last may have an odd length.
-fn checksum(parts: &[&[u8]]) -> u16 {
-    let pairs = parts.iter().flat_map(|part| part.chunks(2));
-    let words = pairs.map(|pair| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)])));
-    let mut sum: u32 = words.sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
 }
 
 #[cfg(test)]
