@@ -167,7 +167,12 @@ impl Cage {
             file || output.status.success()
         };
         while is_there() {
-            assert!(start.elapsed() < within, "after its remedy, the namespace of {kind} is still there");
+            if start.elapsed() > within {
+                let podplumb = Podplumb::with(&["--runtime", "none"]);
+                let said = podplumb.run(&["holders", &self.veth()]);
+                let said = String::from_utf8_lossy(&said.stdout);
+                panic!("after its remedy, the namespace of {kind} is still there:\n{said}");
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
         if let Some(id) = self.id {

@@ -156,7 +156,7 @@ fn zombie(cage: &mut Cage) -> Ending {
     cage.open();
     cage.question = Some(format!("pid:{pid}"));
     // It holds nothing: the namespace ends while it is still there.
-    cage.expect_gone("zombie", std::time::Duration::from_secs(20));
+    cage.expect_gone("zombie", std::time::Duration::from_secs(90));
     let remedy = move |_: &Podplumb| {
         child.wait().expect("an end");
     };

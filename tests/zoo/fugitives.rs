@@ -9,6 +9,7 @@ fn a_symlink_planted_in_run_netns_is_never_followed_to_something_that_is_removed
         return;
     }
     let world = World::enter();
+    world.hide_others();
     let precious = world.path().join("precious");
     std::fs::write(&precious, "").unwrap();
     let directory = world.path().join("directory");

@@ -28,6 +28,7 @@ fn each_of_the_21_is_named_with_a_remedy_that_ends_it_and_no_live_one_is_an_orph
         return;
     }
     let world = World::enter();
+    world.hide_others();
     let podplumb = Podplumb::with(&["--runtime", "none"]);
     let mut cages: Vec<(Cage, Ending)> = Vec::new();
     for (at, creature) in CREATURES.iter().enumerate() {
@@ -80,7 +81,7 @@ fn each_of_the_21_is_named_with_a_remedy_that_ends_it_and_no_live_one_is_an_orph
 
     for (creature, (cage, ending)) in CREATURES.iter().zip(cages) {
         (ending.remedy)(&podplumb);
-        cage.expect_gone(creature.kind, Duration::from_secs(20));
+        cage.expect_gone(creature.kind, Duration::from_secs(90));
     }
 }
 

@@ -14,7 +14,8 @@ fn a_namespace_that_only_a_number_leads_to_is_entered_by_a_device_to_end_its_orp
     if !require(&["ip"]) {
         return;
     }
-    let _world = World::enter();
+    let world = World::enter();
+    world.hide_others();
     let mut cage = Cage::new(0);
     let _silent = leave_tcp_orphan(&cage, 1);
     cage.open();
@@ -27,7 +28,7 @@ fn a_namespace_that_only_a_number_leads_to_is_entered_by_a_device_to_end_its_orp
     assert!(before.contains("--kill-orphans goes in and looks"), "{before}");
     let said = podplumb.expect(0, &["holders", &cage.veth(), "--kill-orphans"]);
     assert!(said.contains("\nended 10.77.1.2:"), "{said}");
-    cage.expect_gone("tcp-orphan", std::time::Duration::from_secs(20));
+    cage.expect_gone("tcp-orphan", std::time::Duration::from_secs(90));
 }
 
 #[test]
@@ -35,7 +36,8 @@ fn a_connection_that_somebody_has_is_not_ended() {
     if !require(&["ip"]) {
         return;
     }
-    let _world = World::enter();
+    let world = World::enter();
+    world.hide_others();
     let cage = Cage::new(0);
     let (mut stream, mut accepted) = cage.inside(|| {
         podplumb_tests::run("ip", &["link", "set", "lo", "up"]);
