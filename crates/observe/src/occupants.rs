@@ -66,11 +66,13 @@ fn in_proc(inode: NsInode, processes: &Processes) -> Option<String> {
     if let Some(task) = processes.tasks.get(&inode).and_then(|tasks| tasks.first()) {
         return Some(format!("{task} is in it"));
     }
-    // We have it open ourselves.
-    let own = std::process::id();
-    let descriptors = processes.descriptors.get(&inode)?;
-    let other = descriptors.iter().find(|descriptor| descriptor.task.pid != own)?;
-    Some(format!("{} has it open as fd {}", other.task, other.fd))
+    // We have it open ourselves, which a scan does not count.
+    if let Some(other) = processes.descriptors.get(&inode).and_then(|descriptors| descriptors.first()) {
+        return Some(format!("{} has it open as fd {}", other.task, other.fd));
+    }
+    let holders = processes.holders.get(&inode).into_iter().flatten();
+    let (keeper, fd) = holders.filter_map(|holder| holder.descriptor()).next()?;
+    Some(format!("{} holds it by fd {fd}", keeper.task))
 }
 
 /// A tun device. Without a number of the namespace in ours, its names are read first: a socket of our own in there is freed late, and
