@@ -51,13 +51,19 @@ pub(crate) fn id(n: usize) -> String {
 
 /// Writes an entry of libcni's cache for a chain of one plugin.
 pub(crate) fn cached(container: &str, plugin: &str, netns: &Path) -> PathBuf {
+    cached_chain(container, &[plugin], netns)
+}
+
+/// Writes an entry of libcni's cache.
+pub(crate) fn cached_chain(container: &str, plugins: &[&str], netns: &Path) -> PathBuf {
+    let plugins: Vec<_> = plugins.iter().map(|plugin| json!({ "type": plugin })).collect();
     let key = model::AttachmentKey::from_file_name(&format!("old:{container}:eth0")).expect("a key");
     let entry = cni::cache::Entry {
         key: key.clone(),
         netns: Some(netns.to_owned()),
         args: Vec::new(),
         capability_args: json!({}),
-        config: json!({ "cniVersion": "1.0.0", "name": "old", "plugins": [{ "type": plugin }] }),
+        config: json!({ "cniVersion": "1.0.0", "name": "old", "plugins": plugins }),
         result: json!({ "cniVersion": "1.0.0" }),
     };
     cni::cache::Cache::at(cni::cache::DIRECTORY).write(&entry).expect("an entry");

@@ -7,3 +7,4 @@ mod gc;
 mod last_look;
 mod leak;
 mod limits;
+mod plugins;

@@ -1,5 +1,6 @@
 //! What a chain of plugins is called with, and the DEL of what somebody else's ADD left in the cache.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use model::AttachmentKey;
@@ -35,7 +36,16 @@ pub fn plugin_config(plugin: &Value, list: &Value, capability_args: &Value, prev
 
 /// Calls DEL of every plugin of a cached attachment, the last first, and goes on after one that fails. (libcni stops at the
 /// first error, so that one failing plugin leaks what the earlier ones hold: containerd issue 12130.)
-pub fn replay_del(cached: &[u8], key: &AttachmentKey, netns: Option<&Path>, path: &[PathBuf]) -> Vec<Error> {
+///
+/// Of the result, the addresses that `is_reused` names are withheld: they are another container's by now, and plugins that go by
+/// addresses (the reference firewall) would remove that one's rules.
+pub fn replay_del(
+    cached: &[u8],
+    key: &AttachmentKey,
+    netns: Option<&Path>,
+    path: &[PathBuf],
+    is_reused: impl Fn(IpAddr) -> bool,
+) -> Vec<Error> {
     let entry = match Entry::parse(cached) {
         Ok(entry) if entry.key == *key => entry,
         Ok(_) => return vec![Error::new(Code::Decode, "the cache entry is about another attachment")],
@@ -57,7 +67,7 @@ pub fn replay_del(cached: &[u8], key: &AttachmentKey, netns: Option<&Path>, path
     // Before 0.4.0, DEL gets no previous result.
     let previous = match version {
         Ok(version) if version < Version::V0_4_0 => json!(null),
-        _ => entry.result.clone(),
+        _ => without(entry.result.clone(), is_reused),
     };
     let plugins = entry.plugins();
     let run = |plugin: &&Value| {
@@ -68,9 +78,26 @@ pub fn replay_del(cached: &[u8], key: &AttachmentKey, netns: Option<&Path>, path
     plugins.iter().rev().filter_map(run).collect()
 }
 
+/// A result without these addresses.
+fn without(mut result: Value, is_unwanted: impl Fn(IpAddr) -> bool) -> Value {
+    let address = |ip: &Value| ip.get("address")?.as_str()?.split('/').next()?.parse().ok();
+    if let Some(ips) = result.get_mut("ips").and_then(Value::as_array_mut) {
+        ips.retain(|ip| !address(ip).is_some_and(&is_unwanted));
+    }
+    result
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_of_others_are_withheld() {
+        let result = json!({ "ips": [{ "address": "10.0.0.2/24" }, { "address": "fd00::2/64" }, {}] });
+        let left = without(result, |address| address.is_ipv4());
+        assert_eq!(left, json!({ "ips": [{ "address": "fd00::2/64" }, {}] }));
+        assert_eq!(without(json!({ "ip4": {} }), |_| true), json!({ "ip4": {} }));
+    }
 
     #[test]
     fn only_capabilities_that_were_asked_for_are_passed() {

@@ -1,9 +1,11 @@
 //! DEL of the plugins of a cached chain, for an attachment whose runtime has forgotten it.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use analyze::plan::{Operation, PinIdentity, Step};
+use ipam::Store;
 use model::AttachmentKey;
 use model::attachment::digest;
 
@@ -74,12 +76,34 @@ impl<'a> Replay<'a> {
             Err(error) => return files::failed(self.cache, error),
         };
         let netns = self.netns.map(|pin| pin.path.as_path());
-        let errors = cni::chain::replay_del(&content, self.key, netns, self.dirs);
+        let leases = lease_dirs(&content, self.key);
+        let is_reused = |address| leases.iter().any(|store| is_anothers(store, address, self.key));
+        let errors = cni::chain::replay_del(&content, self.key, netns, self.dirs, is_reused);
         if errors.is_empty() {
             return Outcome::Done;
         }
         // Our own removal goes on with what the plugins left.
         let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
         Outcome::Failed { why: texts.join("; ") }
+    }
+}
+
+/// Where the chain's host-local keeps the leases of its network.
+fn lease_dirs(cached: &[u8], key: &AttachmentKey) -> Vec<Store> {
+    let Ok(entry) = cni::cache::Entry::parse(cached) else { return Vec::new() };
+    let plugins = cni::cache::plugins(&entry.config);
+    let named =
+        plugins.iter().filter_map(|plugin| plugin.pointer("/ipam/dataDir")?.as_str().map(PathBuf::from));
+    let dirs = named.chain([PathBuf::from(ipam::store::DATA_DIR)]);
+    // Where there is no directory, there are no leases.
+    dirs.filter_map(|dir| Store::look(&dir.join(key.network.as_str())).ok()).collect()
+}
+
+/// Whether the address has been leased to another container. A lease that cannot be read is taken for one.
+fn is_anothers(store: &Store, address: IpAddr, key: &AttachmentKey) -> bool {
+    match store.lease(address) {
+        Ok(None) => false,
+        Ok(Some(lease)) => lease.owner().is_none_or(|(container, _)| container != key.container),
+        Err(_) => true,
     }
 }
