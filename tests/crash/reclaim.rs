@@ -116,7 +116,7 @@ impl Node {
                 break;
             }
             // Other tests' namespaces come and go: while one cannot be read, a pod without its own might be in there.
-            if start.elapsed() > Duration::from_secs(30) {
+            if start.elapsed() > PATIENCE {
                 return Err(format!("after the next run there is {left:?}: {next}"));
             }
         }

@@ -13,8 +13,9 @@ use sys::NetNs;
 
 use crate::processes::{self, Processes};
 
-/// A socket that was closed is freed after an RCU grace period (up to 30 ms); plugins whose DEL has just ended had some.
-const LOOKS: u32 = 5;
+/// A socket that was closed is freed after an RCU grace period (up to 30 ms); plugins whose DEL has just ended had some. Another podplumb
+/// that looks at the same moment has the namespace open for a while.
+const LOOKS: u32 = 20;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(25);
 /// Devices of which somebody outside may have the other end open.
 const TAPS: [&str; 3] = ["tun", "macvtap", "ipvtap"];
