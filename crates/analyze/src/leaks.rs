@@ -6,6 +6,7 @@ use std::time::Duration;
 use model::{ContainerId, Holder, NsId, NsInode, PodName, Snapshot, StaleFile, Timestamp};
 use serde::Serialize;
 
+use crate::hazards::{Hazard, hazards};
 use crate::plan::{self, Step};
 use crate::verdict::{self, Court, Evidence, Ruling, Verdict};
 use crate::wiring::{Wiring, wirings};
@@ -17,6 +18,8 @@ pub struct Leaks {
     pub taken_at: Timestamp,
     /// Orphans first, then unknown, then in use; the oldest first in each.
     pub findings: Vec<Finding>,
+    /// What is wrong without being a leak: told, never touched.
+    pub hazards: Vec<Hazard>,
 }
 
 impl Leaks {
@@ -79,20 +82,38 @@ pub enum PieceKind {
     Cache,
     /// A podplumb attachment record.
     Record,
+    /// Elements of podplumb's nftables sets.
+    Element,
+    /// What the reference plugins made in iptables.
+    Rules,
+    /// Entries of the connection tracking table.
+    Flow,
     /// A file that pins nothing.
     StaleFile,
 }
 
 impl PieceKind {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Namespace, Self::Veth, Self::Link, Self::Lease, Self::Cache, Self::Record, Self::StaleFile];
+    pub const ALL: [Self; 10] = [
+        Self::Namespace,
+        Self::Veth,
+        Self::Link,
+        Self::Lease,
+        Self::Cache,
+        Self::Record,
+        Self::Element,
+        Self::Rules,
+        Self::Flow,
+        Self::StaleFile,
+    ];
 
     /// What to call several of them.
     pub fn many(self) -> String {
         match self {
             PieceKind::Cache => "cache entries".to_owned(),
             PieceKind::StaleFile => "stale files".to_owned(),
+            PieceKind::Rules => "groups of rules".to_owned(),
+            PieceKind::Flow => "addresses with connections".to_owned(),
             one => format!("{one}s"),
         }
     }
@@ -107,6 +128,9 @@ impl std::fmt::Display for PieceKind {
             PieceKind::Lease => "lease",
             PieceKind::Cache => "cache",
             PieceKind::Record => "record",
+            PieceKind::Element => "element",
+            PieceKind::Rules => "rules",
+            PieceKind::Flow => "flow",
             PieceKind::StaleFile => "file",
         })
     }
@@ -130,7 +154,8 @@ pub struct Piece {
 /// Judges everything in the snapshot. `earlier` is a previous observation, whose counters are compared.
 pub fn leaks(snapshot: &Snapshot, earlier: Option<&Snapshot>, grace: Duration) -> Leaks {
     let court = Court { snapshot, earlier, grace };
-    let wired = wirings(snapshot).into_iter().map(|wiring| finding(&wiring, court));
+    let wirings = wirings(snapshot);
+    let wired = wirings.iter().map(|wiring| finding(wiring, court));
     let stale = snapshot.stale_files.iter().map(|file| stale_finding(file, court));
     let broken = snapshot.cache.iter().filter(|entry| entry.key.is_none()).map(|entry| {
         let piece = Piece {
@@ -142,7 +167,8 @@ pub fn leaks(snapshot: &Snapshot, earlier: Option<&Snapshot>, grace: Duration) -
         let text = "this cache entry cannot be understood, so nobody knows whose it is";
         alone(piece, Verdict::Unknown, Evidence { code: "unreadable-entry", text: text.into() })
     });
-    let mut findings: Vec<Finding> = wired.chain(stale).chain(broken).collect();
+    let mut findings: Vec<Finding> =
+        wired.chain(stale).chain(broken).chain(crate::flows::findings(court)).collect();
     findings.sort_by(|a, b| {
         (a.ruling.verdict, a.since.is_none(), a.since, &a.label).cmp(&(
             b.ruling.verdict,
@@ -151,18 +177,22 @@ pub fn leaks(snapshot: &Snapshot, earlier: Option<&Snapshot>, grace: Duration) -
             &b.label,
         ))
     });
-    Leaks { taken_at: snapshot.taken_at, findings }
+    let hazards = hazards(snapshot, &wirings);
+    Leaks { taken_at: snapshot.taken_at, findings, hazards }
 }
 
 fn finding(wiring: &Wiring<'_>, court: Court<'_>) -> Finding {
     let ruling = verdict::rule(wiring, court);
     let steps = match ruling.verdict {
-        Verdict::Orphan => plan::steps(wiring, court.snapshot),
+        Verdict::Orphan => plan::steps(wiring),
         Verdict::Unknown | Verdict::InUse => Vec::new(),
     };
+    let container = wiring
+        .container()
+        .or_else(|| wiring.stamps.iter().chain(&wiring.owners).next().map(|key| &key.container));
     Finding {
         label: wiring.label(),
-        container: wiring.container().cloned(),
+        container: container.cloned(),
         pod: wiring.pod().cloned(),
         ns_id: wiring.namespace().and_then(|namespace| namespace.ns_id),
         ns_inode: wiring.namespace().and_then(|namespace| namespace.inode),
@@ -211,6 +241,21 @@ fn pieces(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Piece> {
             record.seen.as_ref().map_or_else(PathBuf::new, |seen| seen.path.clone()).display().to_string(),
         detail: String::new(),
         since: Some(record.created),
+    }));
+    pieces.extend(wiring.elements.iter().map(|element| Piece {
+        kind: PieceKind::Element,
+        object: element.text.clone(),
+        detail: String::new(),
+        since: None,
+    }));
+    pieces.extend(wiring.rules.iter().map(|rules| Piece {
+        kind: PieceKind::Rules,
+        object: rules.to_string(),
+        detail: match rules.flavour {
+            model::Flavour::Nft => String::new(),
+            model::Flavour::Legacy => format!("{}, which is only reported", rules.flavour),
+        },
+        since: None,
     }));
     pieces
 }
@@ -281,7 +326,7 @@ fn stale_finding(file: &StaleFile, court: Court<'_>) -> Finding {
     finding
 }
 
-fn alone(piece: Piece, verdict: Verdict, because: Evidence) -> Finding {
+pub(crate) fn alone(piece: Piece, verdict: Verdict, because: Evidence) -> Finding {
     let for_orphan = verdict == Verdict::Orphan;
     Finding {
         label: piece.object.clone(),

@@ -6,9 +6,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use model::{AttachmentKey, BootId, CacheEntry, IfIndex, MacAddr, NsId, NsInode, Snapshot, StaleFile};
+use model::{
+    AttachmentKey, BootId, CacheEntry, Flavour, FlowId, IfIndex, MacAddr, NsId, NsInode, PluginRules,
+    Snapshot, StaleFile,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::leaks::{Finding, Leaks};
@@ -86,6 +90,18 @@ pub enum Operation {
         owner: String,
         /// The elements, as nft writes them.
         elements: Vec<String>,
+    },
+    /// Remove what the reference plugins made in iptables, if it is exactly that still.
+    RemoveRules {
+        /// Chain, rules, handles and contents.
+        rules: PluginRules,
+    },
+    /// Forget connections that are led to an address which nobody has.
+    ForgetFlows {
+        /// The address.
+        address: IpAddr,
+        /// Which connections.
+        flows: Vec<FlowId>,
     },
     /// Remove a podplumb attachment record.
     RemoveRecord {
@@ -178,6 +194,8 @@ impl Operation {
             Operation::RemoveLink(link) => link.name.clone(),
             Operation::Unpin { path, .. } => format!("namespace {}", path.display()),
             Operation::RemoveElements { owner, .. } => format!("nftables elements of {owner}"),
+            Operation::RemoveRules { rules } => format!("iptables rules {rules}"),
+            Operation::ForgetFlows { address, .. } => format!("connections to {address}"),
             Operation::SaveRecord { path, .. } | Operation::RemoveRecord { path, .. } => {
                 format!("record {}", path.display())
             }
@@ -214,6 +232,19 @@ impl fmt::Display for Operation {
                     let sets: Vec<&str> = sets.into_iter().collect();
                     write!(f, "remove {} nftables elements ({})", many.len(), sets.join(", "))
                 }
+            },
+            Operation::RemoveRules { rules } => {
+                let count = rules.rules.len();
+                let count = if count == 1 { "1 rule".to_owned() } else { format!("{count} rules") };
+                match (&rules.chain, rules.addresses.first()) {
+                    (Some(chain), _) => write!(f, "remove chain {chain} of {} ({count})", rules.table()),
+                    (None, Some(ip)) => write!(f, "remove {count} for {ip} of {}", rules.table()),
+                    (None, None) => write!(f, "remove {count} of {}", rules.table()),
+                }
+            }
+            Operation::ForgetFlows { address, flows } => match flows.len() {
+                1 => write!(f, "forget 1 connection to {address}"),
+                count => write!(f, "forget {count} connections to {address}"),
             },
             Operation::RemoveRecord { path, .. } => write!(f, "remove record {}", path.display()),
             Operation::RemoveStaleFile { path, .. } => write!(f, "remove empty file {}", path.display()),
@@ -268,7 +299,7 @@ impl Plan {
                 _ if first.0.node.boot_id != second.0.node.boot_id => "the node was restarted".to_owned(),
                 None => "it is gone by now".to_owned(),
                 Some(now) if now.ruling.verdict != Verdict::Orphan => now.ruling.because.text.clone(),
-                Some(now) if now.steps != before.steps => {
+                Some(now) if !agree(&before.steps, &now.steps) => {
                     "it changed between the two observations".to_owned()
                 }
                 Some(now) => {
@@ -299,8 +330,23 @@ fn is_same_target(a: &Finding, b: &Finding) -> bool {
     a.label == b.label && a.container == b.container && a.ns_id == b.ns_id && a.ns_inode == b.ns_inode
 }
 
+/// Whether two observations want the same done. Of connections to an address some end and others begin all the time: the second
+/// observation lists those that the first saw too.
+fn agree(before: &[Step], now: &[Step]) -> bool {
+    let is_same = |(before, now): (&Step, &Step)| match (&before.operation, &now.operation) {
+        (Operation::ForgetFlows { address: a, .. }, Operation::ForgetFlows { address: b, .. }) => a == b,
+        _ => before == now,
+    };
+    before.len() == now.len() && before.iter().zip(now).all(is_same)
+}
+
+/// The operation that forgets connections.
+pub(crate) fn flow_steps(target: &str, address: IpAddr, flows: Vec<FlowId>) -> Vec<Step> {
+    named(target, vec![Operation::ForgetFlows { address, flows }])
+}
+
 /// The operations that remove a wiring.
-pub(crate) fn steps(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Step> {
+pub(crate) fn steps(wiring: &Wiring<'_>) -> Vec<Step> {
     let mut operations = Vec::new();
     for lease in &wiring.leases {
         operations.push(Operation::SaveLease { path: lease.path.clone(), content: lease.content.clone() });
@@ -337,7 +383,8 @@ pub(crate) fn steps(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Step> {
             operations.push(Operation::Unpin { path: pin.path.clone(), inode, ns_id: namespace.ns_id });
         }
     }
-    operations.extend(elements(wiring, snapshot));
+    operations.extend(elements(wiring));
+    operations.extend(rules(wiring));
     for lease in &wiring.leases {
         operations.push(Operation::RemoveLease { path: lease.path.clone(), content: lease.content.clone() });
     }
@@ -354,24 +401,22 @@ pub(crate) fn steps(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Step> {
 }
 
 /// The nftables elements that name one of the wiring's attachments as their owner.
-fn elements(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Operation> {
-    let mut owners: Vec<&str> = Vec::new();
-    for element in &snapshot.elements {
-        let key = AttachmentKey::from_file_name(&element.owner);
-        let is_own = key.is_some_and(|key| {
-            wiring.containers.contains(&&key.container)
-                || wiring.stamps.iter().any(|stamp| stamp.container == key.container)
-        });
-        if is_own && !owners.contains(&element.owner.as_str()) {
-            owners.push(&element.owner);
-        }
-    }
-    let of =
-        |owner: &str| snapshot.elements.iter().filter(|e| e.owner == owner).map(|e| e.text.clone()).collect();
+fn elements(wiring: &Wiring<'_>) -> Vec<Operation> {
+    let owners: BTreeSet<&str> = wiring.own_elements().map(|element| element.owner.as_str()).collect();
+    let of = |owner: &str| {
+        let own = wiring.own_elements().filter(|element| element.owner == owner);
+        own.map(|element| element.text.clone()).collect()
+    };
     owners
         .into_iter()
         .map(|owner| Operation::RemoveElements { owner: owner.to_owned(), elements: of(owner) })
         .collect()
+}
+
+/// The reference plugins' rules. Those of iptables-legacy are replaced as a whole table only, which is left to iptables.
+fn rules(wiring: &Wiring<'_>) -> impl Iterator<Item = Operation> {
+    let removable = wiring.own_rules().filter(|rules| rules.flavour == Flavour::Nft);
+    removable.map(|rules| Operation::RemoveRules { rules: rules.clone() })
 }
 
 /// Whether our own removal leaves nothing of what the chain made: links, host-local's leases, and what plugins of ours have

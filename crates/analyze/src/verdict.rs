@@ -77,7 +77,10 @@ pub fn rule(wiring: &Wiring<'_>, court: Court<'_>) -> Ruling {
     against.extend(doubted(wiring, court.snapshot).map(unknown));
     against.extend(of_podman(wiring).map(unknown));
     against.extend(unread(wiring, court.snapshot).into_iter().map(unknown));
+    against.extend(used_here(wiring, court.snapshot).map(unknown));
+    against.extend(doubtful_address(wiring, court.snapshot).map(unknown));
     against.extend(untied(wiring).map(unknown));
+    against.extend(out_of_reach(wiring).map(unknown));
     against.extend(no_runtime(court.snapshot).map(unknown));
 
     let evidence_for = for_an_orphan(wiring, court.snapshot);
@@ -86,6 +89,10 @@ pub fn rule(wiring: &Wiring<'_>, court: Court<'_>) -> Ruling {
         (None, Some(_)) => {
             Evidence::new("pinned-only", "its namespace lives only by a pin, and no runtime knows it")
         }
+        (None, None) if is_unwritten(wiring) => Evidence::new(
+            "never-given",
+            "an empty lease: host-local writes the owner before it answers, so nobody was given the address",
+        ),
         (None, None) => Evidence::new("namespace-gone", "its namespace is gone, and no runtime knows it"),
     };
     Ruling {
@@ -142,6 +149,7 @@ fn alive(wiring: &Wiring<'_>, court: Court<'_>) -> Vec<Evidence> {
         wiring.namespaces.iter().flat_map(|namespace| life(namespace, court)).collect();
     facts.extend(answers_arp(wiring, court.snapshot));
     facts.extend(address_in_use(wiring, court));
+    facts.extend(rules_in_use(wiring));
     facts
 }
 
@@ -236,8 +244,30 @@ fn address_in_use(wiring: &Wiring<'_>, court: Court<'_>) -> Option<Evidence> {
     Some(Evidence::new("address-in-use", text))
 }
 
+/// Of nothing but rules and elements: somebody outside of the wiring, who may be their owner under another name, has the addresses
+/// that all of them are about on an interface. (Where there is more than rules, such rules are left and the rest goes.)
+fn rules_in_use(wiring: &Wiring<'_>) -> Option<Evidence> {
+    if !wiring.is_rules_only()
+        || wiring.own_rules().next().is_some()
+        || wiring.own_elements().next().is_some()
+    {
+        return None;
+    }
+    let user = wiring.users.first()?;
+    let text = format!("{} in {} has the address of its rules", user.link.name, user.namespace.label());
+    Some(Evidence::new("address-in-use", text))
+}
+
+/// Nothing is left of it but rules that only iptables-legacy can remove.
+fn out_of_reach(wiring: &Wiring<'_>) -> Option<Evidence> {
+    let is_legacy = |rules: &model::PluginRules| rules.flavour == model::Flavour::Legacy;
+    let all = wiring.elements.is_empty() && wiring.rules.iter().all(|rules| is_legacy(rules));
+    let text = "its rules are iptables-legacy's, which can replace a table as a whole only: left to iptables";
+    (wiring.is_rules_only() && all).then(|| Evidence::new("legacy-rules", text))
+}
+
 /// Row 4, first half: a runtime that is configured, or whose socket exists, does not answer, and it could be the one.
-fn silent_runtimes(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Evidence> {
+pub(crate) fn silent_runtimes(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Evidence> {
     // `--runtime none` says that what traces are left are old.
     if snapshot.runtime_none {
         return Vec::new();
@@ -358,7 +388,7 @@ fn unread(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Evidence> {
             hidden.map(|ns| missing(format!("it could live in {}, which could not be read", ns.label()))),
         );
         // The other end of a veth that no namespace was found for.
-        let blind = wiring.links.iter().find(|host| host.inside.is_none());
+        let blind = wiring.links.iter().find(|host| host.link.kind == "veth" && host.inside.is_none());
         facts.extend(
             blind.map(|host| missing(format!("the other end of {} could not be seen", host.link.name))),
         );
@@ -394,15 +424,84 @@ fn is_named_in(wiring: &Wiring<'_>, name: &str) -> bool {
     wiring.containers.iter().any(|id| name.contains(id.as_str()))
 }
 
+/// Leases without content, and nothing else: their ADD was killed between making the file and writing into it, or the node crashed
+/// before the content was on disk.
+fn is_unwritten(wiring: &Wiring<'_>) -> bool {
+    let is_empty = |lease: &&model::Lease| lease.container.is_none() && lease.content.trim().is_empty();
+    !wiring.is_tied()
+        && !wiring.leases.is_empty()
+        && wiring.leases.iter().all(is_empty)
+        && wiring.namespaces.is_empty()
+        && wiring.links.is_empty()
+        && wiring.rules.is_empty()
+}
+
+/// Whether somebody might have the address of an empty lease after all: whoever answered for it in the neighbour table, however long ago, or
+/// a container of a runtime that says so; and whether all that could name an owner was read.
+fn doubtful_address(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Option<Evidence> {
+    if !is_unwritten(wiring) {
+        return None;
+    }
+    let is_leased = |address: &IpAddr| wiring.leases.iter().any(|lease| lease.address == *address);
+    if let Some(entry) =
+        snapshot.neighbours.iter().find(|entry| entry.mac.is_some() && is_leased(&entry.address))
+    {
+        let text = format!("somebody answered for {} once", entry.address);
+        return Some(Evidence::new("neighbour", text));
+    }
+    let mut objects = snapshot.runtime_objects();
+    if let Some((runtime, object)) = objects.find(|(_, object)| object.addresses.iter().any(is_leased)) {
+        let id = crate::wiring::short_id(object.id.as_str());
+        return Some(Evidence::new(
+            "runtime-lists",
+            format!("{} says that {id} has its address", runtime.kind),
+        ));
+    }
+    let mut named = snapshot.cache.iter().flat_map(|entry| &entry.addresses);
+    if named.any(is_leased) {
+        return Some(Evidence::new("contradiction", "more than one cached result has its address"));
+    }
+    None
+}
+
+/// An interface that came back from a container to the host, and that somebody uses here: as a port, or with an address.
+fn used_here(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Option<Evidence> {
+    let is_cached = |link: &model::Link| {
+        let mut on_host = wiring.cache.iter().flat_map(|entry| &entry.host_interfaces);
+        let mut records = wiring.records.iter().filter_map(|record| record.host_interface.as_ref());
+        on_host.any(|(name, _)| *name == link.name) || records.any(|name| name.as_str() == link.name)
+    };
+    let came_back = wiring.links.iter().map(|host| host.link).filter(|link| {
+        let both_here = link.kind == "veth" && link.peer.is_some_and(|peer| peer.nsid.is_none());
+        let is_stamped = link.alias.is_some();
+        (both_here && !is_cached(link) && !is_stamped) || link.kind.starts_with("macv")
+    });
+    for link in came_back {
+        if let Some(master) = link.master.and_then(|master| snapshot.host_link(master)) {
+            return Some(Evidence::new(
+                "used-here",
+                format!("{} is a port of {} here", link.name, master.name),
+            ));
+        }
+        let own = link.addresses.iter().map(|net| net.addr());
+        if let Some(address) = own.into_iter().find(|address| !crate::wiring::is_link_local(*address)) {
+            return Some(Evidence::new("used-here", format!("{} has {address} here", link.name)));
+        }
+    }
+    None
+}
+
 /// Row 5: nothing ties it to a container. A namespace made by hand may be a router.
 fn untied(wiring: &Wiring<'_>) -> Option<Evidence> {
     let is_pinned_or_stamped = wiring.runtime_pin().is_some() || !wiring.stamps.is_empty();
     let weakly = wiring.by_address_only && (wiring.namespaces.len() > 1 || !is_pinned_or_stamped);
-    if wiring.is_tied() && !weakly {
+    if (wiring.is_tied() && !weakly) || is_unwritten(wiring) {
         return None;
     }
     let text = if wiring.by_address_only {
         "nothing but an address ties this namespace to a container: it may have been made by hand"
+    } else if !wiring.rules.is_empty() {
+        "nothing says whose these rules are"
     } else if wiring.leases.is_empty() {
         "nothing ties it to a container: it may have been made by hand"
     } else {
@@ -412,7 +511,7 @@ fn untied(wiring: &Wiring<'_>) -> Option<Evidence> {
 }
 
 /// Row 6: no runtime is known on this node at all.
-fn no_runtime(snapshot: &Snapshot) -> Option<Evidence> {
+pub(crate) fn no_runtime(snapshot: &Snapshot) -> Option<Evidence> {
     let known = snapshot.runtimes.iter().any(|runtime| !runtime.foreign);
     let none = !known && !snapshot.runtime_none;
     none.then(|| {
@@ -442,6 +541,11 @@ fn for_an_orphan(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Evidence> {
         && !pods.contains(uid)
     {
         facts.push(Evidence::new("kubelet-forgot", "kubelet keeps nothing of its pod any more"));
+    }
+    let booted = snapshot.node.booted_at;
+    if wiring.leases.iter().any(|lease| lease.since < booted) {
+        let text = format!("its lease was written before this boot ({booted})");
+        facts.push(Evidence::new("earlier-boot", text));
     }
     for namespace in &wiring.namespaces {
         if !namespace.has_tasks() {

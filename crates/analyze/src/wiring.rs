@@ -4,6 +4,9 @@
 //! know container and path; a lease knows a container and an address; rtnetlink knows which veth leads into which
 //! namespace. Each such fact is an edge between a container and a namespace, and a wiring is what is connected.
 
+mod links;
+mod traces;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -11,7 +14,7 @@ use std::path::{Path, PathBuf};
 use model::namespace::run_path;
 use model::{
     AttachmentKey, AttachmentRecord, CacheEntry, ContainerId, IfIndex, Lease, Link, Namespace, NsId, NsInode,
-    Nsid, PodName, Runtime, RuntimeObject, Snapshot, Timestamp,
+    Nsid, OwnedElement, PluginRules, PodName, Runtime, RuntimeObject, Snapshot, Timestamp,
 };
 
 /// A host interface of a wiring, and its other end where it could be seen.
@@ -21,6 +24,17 @@ pub struct HostLink<'a> {
     pub link: &'a Link,
     /// The other end.
     pub inside: Option<&'a Link>,
+}
+
+/// Somebody else who has an address that a wiring's rules are about.
+#[derive(Debug, Clone, Copy)]
+pub struct RuleUser<'a> {
+    /// Where.
+    pub namespace: &'a Namespace,
+    /// The interface.
+    pub link: &'a Link,
+    /// A runtime lists the container whose namespace that is: rules that say whose they are are not his.
+    pub is_listed: bool,
 }
 
 /// Everything that wires one container (or one namespace that no container is known for).
@@ -44,10 +58,20 @@ pub struct Wiring<'a> {
     pub records: Vec<&'a AttachmentRecord>,
     /// Attachments named by the stamps of its host interfaces.
     pub stamps: Vec<AttachmentKey>,
+    /// Elements of podplumb's nftables sets that say they are its.
+    pub elements: Vec<&'a OwnedElement>,
+    /// Attachments that those elements name. They tie nothing to a namespace.
+    pub owners: Vec<AttachmentKey>,
+    /// What the reference plugins made for it in iptables.
+    pub rules: Vec<&'a PluginRules>,
     /// Nothing but an address that a lease names ties its namespace to its container.
     pub by_address_only: bool,
     /// Interfaces outside of it with an address that it leases, where nobody else leases it to them.
     pub claims: Vec<(&'a Namespace, &'a Link)>,
+    /// Interfaces outside of it with an address that its rules or elements are about.
+    pub users: Vec<RuleUser<'a>>,
+    /// Somebody else's namespace could not be read, and may have such an address.
+    pub may_have_users: bool,
 }
 
 impl<'a> Wiring<'a> {
@@ -94,7 +118,11 @@ impl<'a> Wiring<'a> {
             (Some(namespace), _, _) => namespace.label(),
             (None, Some(host), _) => host.link.name.clone(),
             (None, None, Some(lease)) => format!("lease {}", lease.address),
-            (None, None, None) => "nothing".into(),
+            (None, None, None) => match (self.stamps.iter().chain(&self.owners).next(), self.rules.first()) {
+                (Some(key), _) => short_id(key.container.as_str()).to_owned(),
+                (None, Some(rules)) => rules.to_string(),
+                (None, None) => "nothing".into(),
+            },
         }
     }
 
@@ -127,9 +155,48 @@ impl<'a> Wiring<'a> {
         self.containers.iter().find_map(|id| snapshot.heard.get(id.as_str()))
     }
 
+    /// Who may need its rules about these addresses; `by_address`: they do not say whose they are.
+    pub fn user_of(&self, addresses: &[IpAddr], by_address: bool) -> Option<RuleUser<'a>> {
+        let has =
+            |link: &Link| link.addresses.iter().map(|net| net.addr()).any(|own| addresses.contains(&own));
+        let mut users = self.users.iter().filter(|user| by_address || !user.is_listed);
+        users.find(|user| has(user.link)).copied()
+    }
+
+    /// Whether nothing is known of it but rules and elements.
+    pub fn is_rules_only(&self) -> bool {
+        let is_nothing_else = self.namespaces.is_empty()
+            && self.links.is_empty()
+            && self.leases.is_empty()
+            && self.cache.is_empty()
+            && self.records.is_empty();
+        is_nothing_else && !(self.rules.is_empty() && self.elements.is_empty())
+    }
+
+    /// Its rules that nobody else may need. Those of the firewall plugin say nothing but an address.
+    pub fn own_rules(&self) -> impl Iterator<Item = &'a PluginRules> {
+        let is_own = |rules: &&&PluginRules| match rules.chain {
+            Some(_) => self.user_of(&rules.addresses, false).is_none(),
+            None => !self.may_have_users && self.user_of(&rules.addresses, true).is_none(),
+        };
+        self.rules.iter().filter(is_own).copied()
+    }
+
+    /// Its elements that nobody else may need: of one owner all or none.
+    pub fn own_elements(&self) -> impl Iterator<Item = &'a OwnedElement> {
+        let is_used = |owner: &str| {
+            let mut same = self.elements.iter().filter(|element| element.owner == owner);
+            same.any(|element| self.user_of(&element.addresses, false).is_some())
+        };
+        self.elements.iter().filter(move |element| !is_used(&element.owner)).copied()
+    }
+
     /// Whether something other than its links says that a container runtime or a CNI plugin made it.
     pub fn is_tied(&self) -> bool {
-        !self.containers.is_empty() || !self.stamps.is_empty() || self.runtime_pin().is_some()
+        !self.containers.is_empty()
+            || !self.stamps.is_empty()
+            || !self.owners.is_empty()
+            || self.runtime_pin().is_some()
     }
 }
 
@@ -178,7 +245,9 @@ pub fn wirings(snapshot: &Snapshot) -> Vec<Wiring<'_>> {
     join.runtimes();
     join.cache_and_records();
     join.leases();
+    join.plugin_rules();
     join.prefixed();
+    join.elements();
     join.host_links();
     join.by_address();
     join.finish()
@@ -193,6 +262,12 @@ enum Node<'a> {
     Lease(usize),
     /// A veth that leads nowhere we can see: both ends on the host, or the other end not readable.
     Link(IfIndex),
+    /// An element of our ruleset.
+    Element(usize),
+    /// A container that only elements name.
+    Owner(String),
+    /// Rules of the reference plugins.
+    Rules(usize),
 }
 
 struct Join<'a> {
@@ -349,10 +424,30 @@ impl<'a> Join<'a> {
     fn leases(&mut self) {
         for (at, lease) in self.snapshot.leases.iter().enumerate() {
             match &lease.container {
-                Some(container) => self.place(Node::Container(container)),
-                None => self.place(Node::Lease(at)),
-            };
+                Some(container) => {
+                    self.place(Node::Container(container));
+                }
+                None => {
+                    self.place(Node::Lease(at));
+                    if let [owner] = self.given_to(lease).as_slice() {
+                        self.tie(Node::Lease(at), Node::Container(owner));
+                    }
+                }
+            }
         }
+    }
+
+    /// Containers to which a cached result or a record of the same network gives the address of a lease that lost its content.
+    fn given_to(&self, lease: &Lease) -> Vec<&'a ContainerId> {
+        let cache = self.snapshot.cache.iter().filter(|entry| entry.addresses.contains(&lease.address));
+        let has = |record: &&AttachmentRecord| record.addresses.iter().flatten().any(|a| *a == lease.address);
+        let cached = cache.filter_map(|entry| entry.key.as_ref());
+        let keys = cached.chain(self.snapshot.records.iter().filter(has).map(|record| &record.key));
+        let mut owners: Vec<&ContainerId> =
+            keys.filter(|key| key.network == lease.network).map(|key| &key.container).collect();
+        owners.sort();
+        owners.dedup();
+        owners
     }
 
     /// nerdctl calls CNI with `<containerd namespace>-<container id>`: such a name is the container's.
@@ -364,57 +459,6 @@ impl<'a> Join<'a> {
                 self.tie(Node::Container(&object.id), Node::Container(other));
             }
         }
-    }
-
-    fn host_links(&mut self) {
-        let Some(host) = self.snapshot.host() else { return };
-        let known = self.containers();
-        let is_stamped = |link: &Link| link.alias.as_deref().and_then(AttachmentKey::from_alias).is_some();
-        for link in host.links.iter().filter(|link| link.kind == "veth" || is_stamped(link)) {
-            let place = match link.peer.map(|peer| (peer.nsid, peer.index)) {
-                // The kernel is taking that namespace down; the veth goes with it.
-                Some((Some(Nsid::NOT_ASSIGNED), _)) => continue,
-                Some((Some(nsid), _)) => match self.by_nsid.get(&nsid) {
-                    Some(at) => Node::Namespace(*at),
-                    None => Node::Link(link.index),
-                },
-                // Both ends on the host: one node for the pair.
-                Some((None, peer)) => Node::Link(link.index.min(peer)),
-                // An interface of ours that leads nowhere: an ifb.
-                None if is_stamped(link) => Node::Link(link.index),
-                None => continue,
-            };
-            self.place(place.clone());
-            self.claimed.push((place.clone(), link));
-            if let Some(owner) = self.owner_of(link).and_then(|id| known.get(&id)) {
-                self.tie(place, Node::Container(owner));
-            }
-        }
-    }
-
-    /// The container that a stamp, a record or a cached result names as the owner of a host interface.
-    fn owner_of(&self, link: &Link) -> Option<String> {
-        let stamp = link.alias.as_deref().and_then(AttachmentKey::from_alias);
-        if let Some(key) = stamp {
-            return Some(key.container.into());
-        }
-        let same_mac = |mac: Option<model::MacAddr>| mac.is_none() || mac == link.mac;
-        let of_record = self.snapshot.records.iter().find(|record| {
-            let same_boot = record.boot_id == self.snapshot.node.boot_id;
-            let same_name = record.host_interface.as_ref().is_some_and(|name| name.as_str() == link.name);
-            same_boot && same_name && record.host_mac.is_some() && same_mac(record.host_mac)
-        });
-        if let Some(record) = of_record {
-            return Some(record.key.container.as_str().to_owned());
-        }
-        let of_cache = self.snapshot.cache.iter().find(|entry| {
-            entry
-                .host_interfaces
-                .iter()
-                .any(|(name, mac)| *name == link.name && mac.is_some() && same_mac(*mac))
-        });
-        // A bridge is in every result as well; only veths come here.
-        of_cache.and_then(|entry| Some(entry.key.as_ref()?.container.as_str().to_owned()))
     }
 
     /// A lease alone names no namespace: look for its address where nobody else was tied.
@@ -472,7 +516,13 @@ impl<'a> Join<'a> {
                 }
                 Node::Container(id) => wiring.containers.push(id),
                 Node::Lease(at) => wiring.leases.push(&self.snapshot.leases[*at]),
-                Node::Link(_) => {}
+                Node::Element(at) => {
+                    let element = &self.snapshot.elements[*at];
+                    wiring.owners.extend(AttachmentKey::from_file_name(&element.owner));
+                    wiring.elements.push(element);
+                }
+                Node::Rules(at) => wiring.rules.push(&self.snapshot.plugin_rules[*at]),
+                Node::Link(_) | Node::Owner(_) => {}
             }
         }
         let mut with = |node: Node<'a>, add: &mut dyn FnMut(&mut Wiring<'a>)| {
@@ -507,6 +557,7 @@ impl<'a> Join<'a> {
         let mut wirings: Vec<Wiring<'a>> =
             groups.into_values().filter(|wiring| !is_host_network(wiring)).collect();
         self.claims(&mut wirings);
+        traces::users(&mut wirings);
         wirings
     }
 
@@ -546,6 +597,8 @@ fn is_host_network(wiring: &Wiring<'_>) -> bool {
         && wiring.leases.is_empty()
         && wiring.cache.is_empty()
         && wiring.records.is_empty()
+        && wiring.elements.is_empty()
+        && wiring.rules.is_empty()
 }
 
 fn has_any_address(namespace: &Namespace, wanted: &[IpAddr]) -> bool {

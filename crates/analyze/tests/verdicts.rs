@@ -51,6 +51,7 @@ fn cache() -> CacheEntry {
         pod: None,
         addresses: vec!["10.0.0.2".parse().unwrap()],
         host_interfaces: Vec::new(),
+        container_interfaces: Vec::new(),
         plugins: vec!["bridge".into()],
         ipam: vec!["host-local".into()],
         data_dirs: Vec::new(),
@@ -162,11 +163,13 @@ fn crashed() -> Snapshot {
         records: Vec::new(),
         stale_files: Vec::new(),
         elements: Vec::new(),
+        plugin_rules: Vec::new(),
         nft_tables: Vec::new(),
         routes: Vec::new(),
         neighbours: Vec::new(),
         fdb: Vec::new(),
         sysctls: Default::default(),
+        flows: Vec::new(),
         conntrack: None,
         heard: Default::default(),
         kubelet_pods: None,
@@ -431,7 +434,7 @@ fn an_element_of_an_address_that_is_somebody_elses_by_now_is_not_removed() {
 }
 
 #[test]
-fn an_empty_lease_does_not_say_whose_it_is() {
+fn an_empty_lease_is_an_orphan_once_nobody_can_have_its_address() {
     let mut snapshot = crashed();
     snapshot.leases[0].container = None;
     snapshot.leases[0].content.clear();
@@ -444,7 +447,77 @@ fn an_empty_lease_does_not_say_whose_it_is() {
     };
     assert_eq!(ruling(&snapshot), (Verdict::InUse, "address-in-use"));
     pod(&mut snapshot).links[0].addresses.clear();
-    assert_eq!(ruling(&snapshot), (Verdict::Unknown, "untied"));
+    assert_eq!(ruling(&snapshot), (Verdict::Orphan, "never-given"));
+    let with = |change: &dyn Fn(&mut Snapshot)| {
+        let mut other = snapshot.clone();
+        change(&mut other);
+        ruling(&other)
+    };
+    let address = "10.0.0.2".parse().unwrap();
+    let answered = |s: &mut Snapshot| {
+        let mac = Some(MacAddr([2, 0, 0, 0, 0, 9]));
+        s.neighbours = vec![Neighbour { address, mac, device: IfIndex(2), state: 0x04 }];
+    };
+    assert_eq!(with(&answered), (Verdict::Unknown, "neighbour"));
+    let said = |s: &mut Snapshot| s.runtimes[0].objects[0].addresses = vec![address];
+    assert_eq!(with(&said), (Verdict::Unknown, "runtime-lists"));
+    let unread = |s: &mut Snapshot| {
+        let (object, why) = ("/var/lib/cni/results/x".into(), "permission denied".into());
+        s.coverage = vec![Gap { source: Source::Cache, object, why }];
+    };
+    assert_eq!(with(&unread), (Verdict::Unknown, "unread"));
+    assert_eq!(with(&|s| s.leases[0].locked = true), (Verdict::InUse, "in-flight"));
+    assert_eq!(with(&|s| s.leases[0].since = NOW), (Verdict::InUse, "young"));
+    assert_eq!(with(&|s| s.leases[0].content = "mine".into()), (Verdict::Unknown, "untied"));
+}
+
+#[test]
+fn an_empty_lease_belongs_to_whom_a_cached_result_gives_its_address() {
+    let empty = |s: &mut Snapshot| {
+        s.leases[0].container = None;
+        s.leases[0].content.clear();
+    };
+    let mut snapshot = crashed();
+    empty(&mut snapshot);
+    let finding = judged(&snapshot, None);
+    assert_eq!(finding.ruling.verdict, Verdict::Orphan);
+    assert!(finding.pieces.iter().any(|piece| piece.kind == podplumb_analyze::leaks::PieceKind::Lease));
+    snapshot.runtimes[0].objects.push(object(POD));
+    assert_eq!(judged(&snapshot, None).ruling.because.code, "runtime-lists");
+}
+
+#[test]
+fn what_came_back_from_a_container_and_is_used_on_the_host_is_unknown() {
+    let both_here = |s: &mut Snapshot| {
+        s.namespaces.truncate(1);
+        s.leases.clear();
+        let host = &mut s.namespaces[0].links;
+        host[1].peer = Some(Peer { index: IfIndex(4), nsid: None });
+        host.push(veth(4, "eth0", 3, None));
+        s.cache[0].host_interfaces = vec![("veth1".into(), host[1].mac)];
+    };
+    assert_eq!(verdict(both_here), (Verdict::Orphan, "namespace-gone"));
+    let port = |s: &mut Snapshot| {
+        both_here(s);
+        s.namespaces[0].links[2].master = Some(IfIndex(2));
+    };
+    assert_eq!(verdict(port), (Verdict::Unknown, "used-here"));
+    let addressed = |s: &mut Snapshot| {
+        both_here(s);
+        s.namespaces[0].links[2].addresses = vec!["192.0.2.1/24".parse().unwrap()];
+    };
+    assert_eq!(verdict(addressed), (Verdict::Unknown, "used-here"));
+}
+
+#[test]
+fn hardware_that_came_back_with_its_stamp_is_not_a_leak() {
+    let mut snapshot = crashed();
+    let alias = Some(format!("podplumb:pods:{POD}:eth0"));
+    let nic = Link { index: IfIndex(9), name: "ens5".into(), alias, ..Link::default() };
+    snapshot.namespaces[0].links.push(nic);
+    let steps = judged(&snapshot, None).steps;
+    let is_nic = |step: &podplumb_analyze::Step| step.operation.object() == "ens5";
+    assert!(!steps.is_empty() && !steps.iter().any(is_nic));
 }
 
 #[test]

@@ -136,6 +136,9 @@ pub struct CacheEntry {
     /// Interfaces of the result that are on the host (no sandbox), with their MAC.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub host_interfaces: Vec<(String, Option<MacAddr>)>,
+    /// Interfaces of the result that are in the container, with their MAC.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub container_interfaces: Vec<(String, Option<MacAddr>)>,
     /// Types of the cached chain's plugins, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plugins: Vec<String>,
@@ -344,9 +347,29 @@ pub fn digest(content: &[u8]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
+/// Bytes as digits.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads [`hexadecimal`] back; `None` for what is not that.
+pub fn from_hexadecimal(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> =
+        text.chars().map(|digit| digit.to_digit(16).map(|digit| digit as u8)).collect();
+    let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
+    Some(digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_read_back_from_digits() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        assert_eq!(from_hexadecimal(&hexadecimal(&bytes)), Some(bytes));
+        assert_eq!((from_hexadecimal("zz"), from_hexadecimal("123")), (None, None));
+    }
 
     #[test]
     fn a_keys_file_name_and_alias_read_back() {

@@ -7,12 +7,15 @@
 pub mod attachment;
 pub mod coverage;
 pub mod event;
+pub mod flow;
 pub mod heard;
 pub mod holder;
 pub mod ids;
+pub mod iptables;
 pub mod link;
 pub mod namespace;
 pub mod plugin;
+pub mod reference;
 pub mod rule;
 pub mod runtime;
 pub mod snapshot;
@@ -24,9 +27,11 @@ pub use attachment::{
 };
 pub use coverage::{Gap, Source};
 pub use event::{Call, Caller, Claim, ClaimKind, Event};
+pub use flow::{FlowId, TranslatedFlow};
 pub use heard::Heard;
 pub use holder::{Holder, Keeper, TcpConnection, TcpState, TcpTimer};
 pub use ids::{BootId, ContainerId, IdError, IfIndex, IfName, MacAddr, NetworkName, NsId, NsInode, Nsid};
+pub use iptables::{Flavour, PluginRule, PluginRules};
 pub use link::{BridgePort, FdbEntry, Link, Neighbour, Peer, Route};
 pub use namespace::{Descriptor, Namespace, Pin, Sockets, StaleFile, Task};
 pub use plugin::PluginBinary;

@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::attachment::{AttachmentRecord, CacheEntry, Lease, NetworkConfig};
 use crate::coverage::Gap;
+use crate::flow::TranslatedFlow;
 use crate::heard::Heard;
 use crate::holder::Holder;
 use crate::ids::{BootId, IfIndex, NsInode, Nsid};
+use crate::iptables::PluginRules;
 use crate::link::{FdbEntry, Link, Neighbour, Peer, Route};
 use crate::namespace::{Namespace, StaleFile};
 use crate::plugin::PluginBinary;
@@ -57,6 +59,9 @@ pub struct Snapshot {
     /// Elements of podplumb's nftables sets and maps.
     #[serde(default)]
     pub elements: Vec<OwnedElement>,
+    /// What the reference plugins made in iptables for single containers.
+    #[serde(default)]
+    pub plugin_rules: Vec<PluginRules>,
     /// nftables tables of the host, `family name`.
     #[serde(default)]
     pub nft_tables: Vec<String>,
@@ -72,6 +77,9 @@ pub struct Snapshot {
     /// Sysctls that decide about container traffic, by dotted name.
     #[serde(default)]
     pub sysctls: BTreeMap<String, String>,
+    /// Connections that are led to addresses which no interface has.
+    #[serde(default)]
+    pub flows: Vec<TranslatedFlow>,
     /// Use of the connection tracking table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conntrack: Option<Conntrack>,

@@ -1,5 +1,10 @@
 //! Connection tracking entries.
 
+use std::net::IpAddr;
+
+use model::attachment::{from_hexadecimal, hexadecimal};
+use model::{FlowId, TranslatedFlow};
+
 use crate::error::Result;
 use crate::message::{Attributes, Request};
 use crate::socket::Socket;
@@ -9,7 +14,15 @@ const GET: u16 = SUBSYSTEM | 1;
 const DELETE: u16 = SUBSYSTEM | 2;
 const NFGENMSG: usize = 4;
 const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_STATUS: u16 = 3;
 const CTA_ID: u16 = 12;
+const CTA_STATUS_MASK: u16 = 26;
+const CTA_TUPLE_IP: u16 = 1;
+const CTA_IP_V4_SRC: u16 = 1;
+const CTA_IP_V6_SRC: u16 = 3;
+/// The destination of its first packet was translated (include/uapi/linux/netfilter/nf_conntrack_common.h).
+const IPS_DST_NAT: u32 = 1 << 5;
 const CTA_FILTER: u16 = 25;
 const CTA_FILTER_ORIG_FLAGS: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
@@ -48,6 +61,43 @@ pub fn forget_udp(socket: &mut Socket, v6: bool, ports: &[u16]) -> Result<usize>
         }
     }
     Ok(forgotten)
+}
+
+/// Connections whose destination is translated, to an address that `is_meant` names.
+pub fn translated(socket: &mut Socket, is_meant: impl Fn(IpAddr) -> bool) -> Result<Vec<TranslatedFlow>> {
+    let mut all = Vec::new();
+    for family in [2, 10] {
+        // Kernels before 5.12 do not filter by status, so each answer is looked at.
+        let request = Request::new("list connections", GET, 0, &[family, 0, 0, 0])
+            .attr_be32(CTA_STATUS, IPS_DST_NAT)
+            .attr_be32(CTA_STATUS_MASK, IPS_DST_NAT);
+        all.extend(
+            socket.dump(&request, |payload| parse_translated(payload).filter(|f| is_meant(f.address)))?,
+        );
+    }
+    Ok(all)
+}
+
+pub(crate) fn parse_translated(payload: &[u8]) -> Option<TranslatedFlow> {
+    let attributes = Attributes::after(payload, NFGENMSG);
+    if attributes.find(CTA_STATUS)?.be32()? & IPS_DST_NAT == 0 {
+        return None;
+    }
+    let answers = attributes.find(CTA_TUPLE_REPLY)?.nested().find(CTA_TUPLE_IP)?.nested();
+    let address = answers.find(CTA_IP_V4_SRC).or_else(|| answers.find(CTA_IP_V6_SRC))?.ip()?;
+    let tuple = hexadecimal(attributes.find(CTA_TUPLE_ORIG)?.value);
+    Some(TranslatedFlow { address, id: FlowId { tuple, id: attributes.find(CTA_ID)?.be32()? } })
+}
+
+/// Forgets one connection; says whether it was there.
+pub fn forget_one(socket: &mut Socket, v6: bool, flow: &FlowId) -> Result<bool> {
+    let Some(tuple) = from_hexadecimal(&flow.tuple) else { return Ok(false) };
+    let header = [if v6 { 10 } else { 2 }, 0, 0, 0];
+    match socket.ack(forget(header, &(tuple, Some(flow.id.to_be_bytes().to_vec())))) {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_gone() => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// A flow: its original tuple, and its id where the kernel says it.

@@ -6,15 +6,14 @@
 
 use std::net::IpAddr;
 
-use netlink::message::{APPEND, CREATE};
-use netlink::{Attribute, Attributes, Request, Result, Socket};
-use sha2::{Digest, Sha512};
-
 use crate::element::{comment_of, userdata};
 use crate::octets;
 use crate::ruleset::ADMITTED;
 use crate::wire::attribute::*;
 use crate::wire::{self, Kind, message};
+use model::reference::chain_name;
+use netlink::message::{APPEND, CREATE};
+use netlink::{Attribute, Attributes, Request, Result, Socket};
 
 const IPV4: u8 = 2;
 const IPV6: u8 = 10;
@@ -96,21 +95,6 @@ fn accepts(socket: &mut Socket, v6: bool, table: &str, chain: &str) -> Result<Op
     }
 }
 
-/// How the reference plugins name what belongs to one attachment: a prefix and a hash (plugins/pkg/utils,
-/// `MustFormatHashWithPrefix`).
-pub fn hashed_name(prefix: &str, network: &str, container: &str, length: usize) -> String {
-    let hash = Sha512::new().chain_update(network).chain_update(container).finalize();
-    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    let mut name = format!("{prefix}{hash}");
-    name.truncate(length);
-    name
-}
-
-/// Chains have at most 28 characters (plugins/pkg/utils, `MustFormatChainNameWithPrefix`).
-fn chain_name(network: &str, container: &str, prefix: &str) -> String {
-    hashed_name(&format!("CNI-{prefix}"), network, container, 28)
-}
-
 /// Removes what the reference plugins made for an attachment: the chains of ipMasq and portmap with the rules that lead there, and
 /// firewall's rules for its addresses. Says whether there was something.
 pub fn remove_reference(network: &str, container: &str, addresses: &[IpAddr]) -> Result<bool> {
@@ -118,7 +102,7 @@ pub fn remove_reference(network: &str, container: &str, addresses: &[IpAddr]) ->
     let mut messages = Vec::new();
     for v6 in [false, true] {
         for (prefix, callers) in [("", &["POSTROUTING"][..]), ("DN-", &["CNI-HOSTPORT-DNAT"])] {
-            let chain = chain_name(network, container, prefix);
+            let chain = chain_name(prefix, network, container);
             if accepts(&mut socket, v6, NAT, &chain)?.is_none() {
                 continue;
             }
@@ -230,16 +214,4 @@ fn admission(v6: bool, after: Option<u64>) -> Request {
         })
     })
     .attr(RULE_USERDATA, &userdata(ADMISSION))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chains_are_named_as_the_reference_plugins_name_theirs() {
-        // `printf net1c1 | sha512sum`
-        assert_eq!(chain_name("net1", "c1", ""), "CNI-c2d892b58e87e28a12fe6479");
-        assert_eq!(chain_name("net1", "c1", "DN-"), "CNI-DN-c2d892b58e87e28a12fe6");
-    }
 }

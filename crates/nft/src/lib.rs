@@ -11,7 +11,9 @@ pub mod foreign;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod language;
+pub mod legacy;
 mod ruleset;
+pub mod traces;
 mod wire;
 
 use std::net::IpAddr;

@@ -245,6 +245,7 @@ fn cache_entry(path: PathBuf, content: &[u8], since: Timestamp) -> CacheEntry {
         pod: None,
         addresses: Vec::new(),
         host_interfaces: Vec::new(),
+        container_interfaces: Vec::new(),
         plugins: Vec::new(),
         ipam: Vec::new(),
         data_dirs: Vec::new(),
@@ -256,8 +257,10 @@ fn cache_entry(path: PathBuf, content: &[u8], since: Timestamp) -> CacheEntry {
         Ok(parsed) => {
             let outcome = parsed.outcome().unwrap_or_default();
             entry.addresses = outcome.ips.iter().map(|ip| ip.address.addr()).collect();
-            let on_host = outcome.interfaces.into_iter().filter(|interface| interface.sandbox.is_empty());
-            entry.host_interfaces = on_host.map(|interface| (interface.name, interface.mac)).collect();
+            let (on_host, inside): (Vec<_>, Vec<_>) =
+                outcome.interfaces.into_iter().partition(|interface| interface.sandbox.is_empty());
+            entry.host_interfaces = on_host.into_iter().map(|found| (found.name, found.mac)).collect();
+            entry.container_interfaces = inside.into_iter().map(|found| (found.name, found.mac)).collect();
             entry.pod =
                 PodName::from_cni_args(parsed.args.iter().map(|(key, value)| (key.as_str(), value.as_str())));
             (entry.plugins, entry.data_dirs) = chain(&parsed.config);

@@ -1,9 +1,10 @@
 //! What the host's own namespace says: routes, neighbours, forwarding databases, sysctls, conntrack.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
 
-use model::{Conntrack, FdbEntry, Gap, Neighbour, Route, Source};
-use netlink::{Socket, neigh, route};
+use model::{Conntrack, FdbEntry, Gap, Namespace, Neighbour, Route, Source, TranslatedFlow};
+use netlink::{Socket, conntrack, neigh, route};
 
 /// Sysctls that decide whether container traffic passes, by slashed name.
 const SYSCTLS: [&str; 9] = [
@@ -49,6 +50,20 @@ pub(crate) fn read() -> Host {
         .zip(number("net/netfilter/nf_conntrack_max"))
         .map(|(count, max)| Conntrack { count, max });
     host
+}
+
+/// Connections that are led to an address which none of these namespaces has on an interface. Those of the living are not listed: there may be a
+/// hundred thousand of them.
+pub(crate) fn flows(namespaces: &[Namespace], gaps: &mut Vec<Gap>) -> Vec<TranslatedFlow> {
+    // Without connection tracking there are none.
+    if sys::read_sysctl("net/netfilter/nf_conntrack_count").is_err() {
+        return Vec::new();
+    }
+    let links = namespaces.iter().flat_map(|namespace| &namespace.links);
+    let own: HashSet<IpAddr> = links.flat_map(|link| &link.addresses).map(|net| net.addr()).collect();
+    let flows = Socket::netfilter()
+        .and_then(|mut socket| conntrack::translated(&mut socket, |address| !own.contains(&address)));
+    or_gap(flows, "connections", gaps)
 }
 
 fn or_gap<T: Default>(result: netlink::Result<T>, object: &str, gaps: &mut Vec<Gap>) -> T {

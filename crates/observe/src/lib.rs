@@ -90,6 +90,13 @@ fn look(sources: &Sources, depth: Depth) -> Result<Snapshot, Error> {
     // other way round, the first would look like an orphan.
     let mut asked = runtimes::observe(&sources.runtimes)?;
     let answered = sys::since_boot();
+    // An ADD writes its record or its lease before its rules, and a DEL removes them after those. So rules are read first: those
+    // whose owner has nothing else are not in the middle of an ADD.
+    let mut gaps: Vec<Gap> = std::mem::take(&mut asked.gaps);
+    let nft_tables = rules("nftables tables", nft::table_names(), &mut gaps);
+    let elements = rules("elements of podplumb's tables", nft::list(), &mut gaps);
+    let mut plugin_rules = rules("rules of iptables-nft", nft::traces::list(), &mut gaps);
+    plugin_rules.extend(rules("rules of iptables-legacy", nft::legacy::list(), &mut gaps));
     let disk = std::thread::scope(|scope| {
         let disk = scope.spawn(|| (cni::read(&sources.cni), host::read()));
         let mut processes = processes::scan(depth);
@@ -99,7 +106,6 @@ fn look(sources: &Sources, depth: Depth) -> Result<Snapshot, Error> {
         (processes, pins, disk.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
     let (mut processes, mut pins, (disk, host)) = disk;
-    let mut gaps: Vec<Gap> = asked.gaps;
     gaps.append(&mut processes.gaps);
     gaps.append(&mut pins.gaps);
     let stale_files = mounts::stale_files(&pin_directories(), &mut gaps);
@@ -113,8 +119,7 @@ fn look(sources: &Sources, depth: Depth) -> Result<Snapshot, Error> {
     let cached = disk.cache.iter().filter_map(|entry| Some(&entry.key.as_ref()?.container));
     let recorded = disk.records.iter().map(|record| &record.key.container);
     let heard = logs::heard(leased.chain(cached).chain(recorded).map(|id| id.as_str()));
-    let nft_tables = rules("nftables tables", nft::table_names(), &mut gaps);
-    let elements = rules("elements of podplumb's tables", nft::list(), &mut gaps);
+    let flows = host::flows(&namespaces, &mut gaps);
     Ok(Snapshot {
         version: Snapshot::VERSION,
         taken_at,
@@ -130,11 +135,13 @@ fn look(sources: &Sources, depth: Depth) -> Result<Snapshot, Error> {
         records: disk.records,
         stale_files,
         elements,
+        plugin_rules,
         nft_tables,
         routes: host.routes,
         neighbours: host.neighbours,
         fdb: host.fdb,
         sysctls: host.sysctls,
+        flows,
         conntrack: host.conntrack,
         heard,
         kubelet_pods: logs::kubelet_pods(),
@@ -159,7 +166,7 @@ fn pin_directories() -> Vec<PathBuf> {
     vec!["/run/netns".into(), "/run/docker/netns".into()]
 }
 
-fn rules<T>(what: &str, result: netlink::Result<Vec<T>>, gaps: &mut Vec<Gap>) -> Vec<T> {
+fn rules<T, E: std::fmt::Display>(what: &str, result: Result<Vec<T>, E>, gaps: &mut Vec<Gap>) -> Vec<T> {
     result.unwrap_or_else(|error| {
         gaps.push(Gap { source: Source::Rules, object: what.into(), why: error.to_string() });
         Vec::new()

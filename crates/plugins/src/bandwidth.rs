@@ -221,7 +221,7 @@ impl Bandwidth {
 }
 
 fn ifb_name(network: &str, container: &str) -> String {
-    nft::foreign::hashed_name("bwp", network, container, 15)
+    model::reference::ifb_name(network, container)
 }
 
 /// The host's end of the container's veth: the one whose other end is the container's interface, in the container's namespace. An index

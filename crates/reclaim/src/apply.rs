@@ -241,6 +241,8 @@ impl Run<'_> {
                     Err(error) => Outcome::Failed { why: error.to_string() },
                 }
             }
+            Operation::RemoveRules { rules } => crate::rules::remove(rules),
+            Operation::ForgetFlows { address, flows } => crate::flows::forget(*address, flows),
             Operation::RemoveRecord { path, key } => {
                 files::remove(path, |content| is_record_of(content, key), unsynced)
             }

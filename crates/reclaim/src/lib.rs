@@ -8,11 +8,13 @@ pub mod apply;
 pub mod connections;
 mod error;
 pub mod files;
+pub mod flows;
 pub mod journal;
 pub mod kernel;
 pub mod leases;
 mod replay;
 mod resume;
+pub mod rules;
 pub mod undo;
 
 pub use apply::{Applied, Surroundings, apply};

@@ -125,6 +125,11 @@ fn reverse(
         }
         Operation::Unpin { .. } => impossible("the namespace ended when its last pin went"),
         Operation::RemoveElements { .. } => impossible("the next ADD of these addresses makes them again"),
+        Operation::RemoveRules { rules } => {
+            journal.write(id, Event::Undone { path: rules.to_string().into() })?;
+            Ok(crate::rules::restore(rules))
+        }
+        Operation::ForgetFlows { .. } => impossible("what its client sends next is a new connection"),
         Operation::RemoveRecord { .. } => {
             impossible("the record described a namespace and a veth that are gone")
         }

@@ -23,7 +23,7 @@ pub mod zoo;
 pub use activation::inherited_listener;
 pub use child::fork_detached;
 pub use file::UnnamedFile;
-pub use iptables::legacy_forward_drops;
+pub use iptables::{LegacyTable, legacy_forward_drops, legacy_table};
 pub use lines::{LineFile, whole as whole_lines, writer as line_writer};
 pub use mountns::MountNs;
 pub use netns::{Entered, NetNs, isolate_thread, when_stranded};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use model::Timestamp;
 
 use super::text::{Paint, columns, hang, printable, shorten};
+use crate::hazards::{Hazard, Severity};
 use crate::leaks::{Finding, Leaks};
 use crate::plan::{Operation, Phase, Plan};
 use crate::verdict::Verdict;
@@ -22,6 +23,10 @@ pub fn leaks(leaks: &Leaks, all: bool, paint: Paint) -> String {
         write_finding(&mut out, finding, leaks.taken_at, paint);
         out.push('\n');
     }
+    for hazard in &leaks.hazards {
+        write_hazard(&mut out, hazard, paint);
+        out.push('\n');
+    }
     let count = |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
     let orphans = match count(orphans, "orphan", "orphans") {
         text if orphans > 0 => paint.red(&text),
@@ -31,8 +36,26 @@ pub fn leaks(leaks: &Leaks, all: bool, paint: Paint) -> String {
         text if unknown > 0 => paint.yellow(&text),
         text => text,
     };
-    out.push_str(&format!("{orphans}, {unknown}, {in_use} in use\n"));
+    let dangers = leaks.hazards.iter().filter(|hazard| hazard.severity == Severity::Danger).count();
+    let dangers = match count(dangers, "danger", "dangers") {
+        text if dangers > 0 => format!(", {}", paint.red(&text)),
+        _ => String::new(),
+    };
+    out.push_str(&format!("{orphans}, {unknown}, {in_use} in use{dangers}\n"));
     out
+}
+
+fn write_hazard(out: &mut String, hazard: &Hazard, paint: Paint) {
+    let (word, painted) = match hazard.severity {
+        Severity::Danger => ("DANGER", paint.red("DANGER")),
+        Severity::Note => ("NOTE", paint.dim("NOTE")),
+    };
+    let object = paint.bold(&printable(&shorten(&hazard.object)));
+    out.push_str(&format!("{painted}{}{object}  {}\n", " ".repeat(HEAD - word.len()), hazard.code));
+    hang(out, &" ".repeat(HEAD), HEAD, &shorten(&hazard.text));
+    if hazard.severity == Severity::Danger {
+        hang(out, &format!("  {:<width$}", "hint", width = HEAD - 2), HEAD, hazard.hint);
+    }
 }
 
 fn write_finding(out: &mut String, finding: &Finding, now: Timestamp, paint: Paint) {

@@ -42,6 +42,11 @@ fn identity(operation: &Operation) -> String {
         | Operation::RemoveCache { path, .. }
         | Operation::ReplayDel { cache: path, .. } => format!("cache {}", path.display()),
         Operation::RemoveElements { owner, .. } => format!("elements of {owner}"),
+        Operation::RemoveRules { rules } => match (&rules.chain, rules.addresses.as_slice()) {
+            (Some(chain), _) => format!("chain {chain}"),
+            (None, addresses) => format!("admission of {addresses:?}"),
+        },
+        Operation::ForgetFlows { address, .. } => format!("connections to {address}"),
         Operation::RemoveRecord { key, .. } => format!("record {}", key.file_name()),
         other => other.object(),
     }
@@ -54,14 +59,26 @@ fn is_of(identity: &str, pod: &Pod, number: usize) -> bool {
         Home::Runtime => identity.starts_with("pin ") && identity.ends_with(&format!("00{number}")),
         Home::Bare | Home::Elsewhere => false,
     };
-    identity.contains(&id(number)) || identity == format!("link {}", 100 + number) || own_pin
+    let chain = model::reference::chain_name("", &format!("net{}", pod.network), &id(number));
+    identity.contains(&id(number))
+        || identity == format!("link {}", 100 + number)
+        || identity == format!("chain {chain}")
+        || own_pin
+}
+
+/// Whether it is about nothing but an address, and a pod that somebody works in has that.
+fn is_about(identity: &str, pod: &Pod) -> bool {
+    let address = format!("10.0.0.{}", pod.address);
+    pod.life != Life::Dead
+        && [format!("admission of [{address}]"), format!("connections to {address}")]
+            .contains(&identity.to_owned())
 }
 
 /// The first live pod of which something would be touched.
 fn harmed<'a>(pods: &'a [Pod], touched: &BTreeSet<String>) -> Option<(usize, &'a Pod, String)> {
     let live = pods.iter().enumerate().filter(|(_, pod)| pod.is_live());
     live.flat_map(|(number, pod)| touched.iter().map(move |identity| (number, pod, identity.clone())))
-        .find(|(number, pod, identity)| is_of(identity, pod, *number))
+        .find(|(number, pod, identity)| is_of(identity, pod, *number) || is_about(identity, pod))
 }
 
 /// A lease that keeps its address from being given to somebody else while a live pod uses it without a lease of its own.
@@ -120,7 +137,7 @@ proptest! {
         let touched = touched(&pods, &Eyes::SHARP);
         let pod = &pods[at];
         let expected = 1 + usize::from(pod.wire != node::Wire::Without) + usize::from(pod.lease)
-            + usize::from(pod.cache) + usize::from(pod.record) + usize::from(pod.element && pod.is_named());
+            + usize::from(pod.cache) + usize::from(pod.record) + 2 * usize::from(pod.element && pod.is_named());
         prop_assert_eq!(touched.iter().filter(own).count(), expected, "{:?}", touched);
     }
 }

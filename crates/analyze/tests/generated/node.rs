@@ -3,11 +3,15 @@
 //! The observer is honest: what he does not see he either says (a gap, a silent runtime, an unreadable namespace) or cannot
 //! be asked for. That is the contract of a [`Snapshot`], and all that a verdict may rely on.
 
+use std::collections::BTreeSet;
+
 use model::attachment::RecordSeen;
+use model::reference::chain_name;
 use model::{
-    AttachmentKey, AttachmentRecord, CacheEntry, Gap, IfIndex, Lease, Link, MacAddr, Namespace, Node, NsId,
-    NsInode, Nsid, OwnedElement, Peer, Pin, Runtime, RuntimeKind, RuntimeObject, RuntimeObjectKind,
-    RuntimeStatus, Snapshot, Sockets, Source, Task, Timestamp,
+    AttachmentKey, AttachmentRecord, CacheEntry, Flavour, FlowId, Gap, IfIndex, Lease, Link, MacAddr,
+    Namespace, Node, NsId, NsInode, Nsid, OwnedElement, Peer, Pin, PluginRules, Runtime, RuntimeKind,
+    RuntimeObject, RuntimeObjectKind, RuntimeStatus, Snapshot, Sockets, Source, Task, Timestamp,
+    TranslatedFlow,
 };
 use proptest::prelude::*;
 
@@ -354,6 +358,7 @@ impl Pod {
             pod: None,
             addresses: vec![format!("10.0.0.{}", self.address).parse().expect("an address")],
             host_interfaces: vec![(self.veth(number), Some(Self::mac(number)))],
+            container_interfaces: Vec::new(),
             plugins: vec!["bridge".into()],
             ipam: vec!["host-local".into()],
             data_dirs: Vec::new(),
@@ -424,8 +429,14 @@ pub(crate) fn observe(pods: &[Pod], eyes: &Eyes) -> Snapshot {
         }
         seen
     };
-    let bridge =
-        Link { index: IfIndex(2), name: "cni0".into(), kind: "bridge".into(), up: true, ..Link::default() };
+    let bridge = Link {
+        index: IfIndex(2),
+        name: "cni0".into(),
+        kind: "bridge".into(),
+        up: true,
+        addresses: vec!["10.0.0.254/24".parse().expect("an address")],
+        ..Link::default()
+    };
     let wired = seen(Source::Links, |pod| pod.exists() && pod.wire != Wire::Without);
     let links = wired.iter().map(|(number, pod)| pod.host_link(*number));
     let host = Namespace {
@@ -475,11 +486,13 @@ pub(crate) fn observe(pods: &[Pod], eyes: &Eyes) -> Snapshot {
         records: records.iter().map(|(number, pod)| pod.record(*number, eyes)).collect(),
         stale_files: Vec::new(),
         elements: elements.iter().map(|(number, pod)| element(pod, *number)).collect(),
+        plugin_rules: plugin_rules(&elements),
         nft_tables: Vec::new(),
         routes: Vec::new(),
         neighbours: Vec::new(),
         fdb: Vec::new(),
         sysctls: std::collections::BTreeMap::new(),
+        flows: flows(pods),
         conntrack: None,
         coverage: eyes.gaps.iter().flat_map(|source| gaps(*source, pods, eyes)).collect(),
     }
@@ -510,6 +523,36 @@ fn gaps(source: Source, pods: &[Pod], eyes: &Eyes) -> Vec<Gap> {
         why: "permission denied".into(),
     };
     files.into_iter().map(gap).collect()
+}
+
+/// What the reference plugins made for the same pods: ipMasq's chain, and firewall's rules for each address.
+fn plugin_rules(pods: &[(usize, &Pod)]) -> Vec<PluginRules> {
+    let group = |chain: Option<String>, owner, address: u8| PluginRules {
+        flavour: Flavour::Nft,
+        v6: false,
+        table: if chain.is_some() { "nat" } else { "filter" }.into(),
+        chain,
+        owner,
+        addresses: vec![format!("10.0.0.{address}").parse().expect("an address")],
+        rules: Vec::new(),
+    };
+    let chains = pods.iter().map(|(number, pod)| {
+        let key = pod.key(*number);
+        let chain = chain_name("", key.network.as_str(), key.container.as_str());
+        // Every other one says whose it is by its name alone.
+        group(Some(chain), (number % 2 == 0).then_some((key.network, key.container)), pod.address)
+    });
+    let addresses: BTreeSet<u8> = pods.iter().map(|(_, pod)| pod.address).collect();
+    chains.chain(addresses.into_iter().map(|address| group(None, None, address))).collect()
+}
+
+/// A connection to the address of each pod.
+fn flows(pods: &[Pod]) -> Vec<TranslatedFlow> {
+    let flow = |pod: &Pod| TranslatedFlow {
+        address: format!("10.0.0.{}", pod.address).parse().expect("an address"),
+        id: FlowId { tuple: String::new(), id: u32::from(pod.address) },
+    };
+    pods.iter().map(flow).collect()
 }
 
 fn element(pod: &Pod, number: usize) -> OwnedElement {

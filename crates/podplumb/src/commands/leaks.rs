@@ -33,6 +33,7 @@ pub(crate) fn run(options: &LeaksOptions) -> anyhow::Result<Ended> {
             print_json(&serde_json::json!({
                 "taken_at": leaks.taken_at,
                 "findings": leaks.findings,
+                "hazards": leaks.hazards,
                 "coverage": snapshot.coverage,
                 "versions": analyze::versions::versions(&snapshot),
             }))?;
