@@ -94,18 +94,18 @@ fn rules_that_somebody_changed_between_the_looks_stay() {
     let (_twin, _, with_dead) = with_a_dead_pods_rules(&node);
     let leads = with_dead.iter().find(|rule| rule.contains("8082") && rule.contains("-A CNI-HOSTPORT-DNAT"));
     let own = leads.and_then(|rule| rule.split(" -j ").nth(1)).expect("a chain").to_owned();
-    let plan = node.podplumb.expect(3, &["reclaim", "--output", "json", "--grace", "0s"]);
+    let steps = node.finding(DEAD).0["steps"].take();
     node.run(&["iptables", "-t", "nat", "-A", &own, "-d", "192.0.2.1", "-j", "RETURN"]);
     let changed = rules(&node);
-    // The plan was made of what is not there any more: as if the change had come right after the second look.
-    let plan: analyze::Plan = serde_json::from_str(&plan).unwrap();
+    // The steps were made of what is not there any more: as if the change had come right after the second look.
+    let steps: Vec<analyze::Step> = serde_json::from_value(steps).unwrap();
     let rules_of = |step: &analyze::Step| match &step.operation {
         analyze::Operation::RemoveRules { rules } if rules.chain.as_deref() == Some(&own) => {
             Some(rules.clone())
         }
         _ => None,
     };
-    let group = plan.steps.iter().find_map(rules_of).expect("the chain is in the plan");
+    let group = steps.iter().find_map(rules_of).expect("the chain is in the plan");
     let outcome = reclaim::rules::remove(&group);
     assert!(matches!(&outcome, reclaim::Outcome::Changed { .. }), "{outcome:?}");
     assert_eq!(rules(&node), changed);

@@ -48,6 +48,7 @@ pub fn payload(bytes: &[u8]) -> usize {
         limit.is_some(),
         flow.is_some(),
         diag::parse(bytes).is_some(),
+        conntrack::parse_translated(bytes).is_some(),
     ];
     understood.into_iter().filter(|understood| *understood).count()
 }

@@ -1,7 +1,7 @@
 //! What fuzz/ calls: the reading of bytes as of a kernel's answer, and what is made of conditions, without a kernel.
 
 use crate::language::Table;
-use crate::{Conditions, element, foreign, language, ruleset};
+use crate::{Conditions, element, foreign, language, ruleset, traces};
 
 /// Reads the payload of a message as a list of elements of each set, and as a rule of others; says how much was understood.
 pub fn payload(bytes: &[u8]) -> usize {
@@ -25,6 +25,13 @@ pub fn payload(bytes: &[u8]) -> usize {
     if let Some(rule) = foreign::parse(bytes, "FORWARD") {
         understood += 1;
         assert!(!rule.comment.contains('\0'));
+    }
+    for v6 in [false, true] {
+        if let Some(rule) = traces::parse(bytes, v6) {
+            understood += 1;
+            assert!(!rule.comment.contains('\0'));
+            assert!(rule.content.len() <= 2 * bytes.len() + 1, "more content than bytes");
+        }
     }
     understood
 }

@@ -164,7 +164,7 @@ fn plain(rule: &Rule) -> PluginRule {
     PluginRule { chain: rule.chain.clone(), handle: rule.handle, content: rule.content.clone() }
 }
 
-fn parse(payload: &[u8], v6: bool) -> Option<Rule> {
+pub(crate) fn parse(payload: &[u8], v6: bool) -> Option<Rule> {
     let parts = Attributes::after(payload, 4);
     let expressions = parts.find(RULE_EXPRESSIONS)?;
     let userdata = parts.find(RULE_USERDATA);
