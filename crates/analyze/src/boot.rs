@@ -30,7 +30,8 @@ const LOCAL_IPAM: [&str; 2] = ["host-local", "static"];
 /// Why nothing may be quarantined now: containers run already, or may.
 pub fn objections(snapshot: &Snapshot) -> Vec<String> {
     let mut found = Vec::new();
-    let answering = snapshot.runtimes.iter().filter(|runtime| runtime.answered());
+    // What Podman's store on disk lists may be of before this boot.
+    let answering = snapshot.runtimes.iter().filter(|runtime| runtime.answered() && !runtime.is_store());
     found.extend(
         answering.map(|runtime| format!("{} answers at {}", runtime.kind, runtime.endpoint.display())),
     );

@@ -274,7 +274,8 @@ fn stale_finding(file: &StaleFile, court: Court<'_>) -> Finding {
     let object =
         court.snapshot.runtime_objects().find(|(_, object)| object.netns.as_ref().is_some_and(wanted));
     let mut silent = court.snapshot.runtimes.iter().filter(|runtime| !runtime.answered());
-    let silent = silent.find(|runtime| verdict::may_have_made(runtime.kind, &file.path));
+    let answers = court.snapshot.runtimes.iter().any(|runtime| runtime.answered() && !runtime.foreign);
+    let silent = silent.find(|runtime| !answers || verdict::may_have_made(runtime.kind, &file.path));
     let evidence = |code, text: String| Evidence { code, text };
     // The mount point of a pin that only another mount namespace has: removing it here would unmount it there.
     let mut pins = court.snapshot.namespaces.iter().flat_map(|namespace| &namespace.pins);

@@ -280,7 +280,10 @@ pub(crate) fn silent_runtimes(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<E
         RuntimeStatus::Silent { why } => Some((runtime, why)),
         RuntimeStatus::Answered { .. } => None,
     });
-    let silent = silent.filter(|(runtime, _)| paths.iter().all(|path| may_have_made(runtime.kind, path)));
+    // Where no runtime answers at all, there is none that disowns it.
+    let answers = snapshot.runtimes.iter().any(|runtime| runtime.answered() && !runtime.foreign);
+    let could = |kind| paths.is_empty() || paths.iter().any(|path| may_have_made(kind, path));
+    let silent = silent.filter(|(runtime, _)| !answers || could(runtime.kind));
     let text = |(runtime, why): (&model::Runtime, &String)| {
         format!("{} at {} does not answer: {why}", runtime.kind, runtime.endpoint.display())
     };

@@ -733,6 +733,17 @@ fn a_silent_runtime_makes_unknown_what_could_be_its_own_and_nothing_else() {
         assert_eq!(silent(kind, PIN), unknown, "{kind}");
         assert_eq!(silent(kind, DOCKER_PIN), orphan, "{kind} does not pin where Docker does");
     }
+    let alone = verdict(|snapshot| {
+        let status = RuntimeStatus::Silent { why: "no such file".into() };
+        snapshot.runtimes = vec![Runtime { kind: RuntimeKind::Docker, status, ..runtime(Vec::new()) }];
+    });
+    assert_eq!(alone, unknown, "nobody disowns it");
+    let both = verdict(|snapshot| {
+        snapshot.cache[0].netns = Some(DOCKER_PIN.into());
+        let status = RuntimeStatus::Silent { why: "no such file".into() };
+        snapshot.runtimes.push(Runtime { kind: RuntimeKind::Docker, status, ..runtime(Vec::new()) });
+    });
+    assert_eq!(both, unknown, "one of two paths is enough");
     for kind in [RuntimeKind::Cri, RuntimeKind::Other] {
         assert_eq!((silent(kind, PIN), silent(kind, DOCKER_PIN)), (unknown, unknown), "{kind}");
     }

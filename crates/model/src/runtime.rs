@@ -64,7 +64,7 @@ impl std::fmt::Display for RuntimeKind {
 pub enum RuntimeStatus {
     /// It listed everything that it has.
     Answered {
-        /// Its version, as it says it.
+        /// Its version, as it says it; empty where its list was read from disk.
         version: String,
     },
     /// It did not answer, or not completely: what it does not list may still be its own.
@@ -78,6 +78,11 @@ impl Runtime {
     /// Whether the list of objects is complete.
     pub fn answered(&self) -> bool {
         matches!(self.status, RuntimeStatus::Answered { .. })
+    }
+
+    /// Whether its list was read from disk: that shows what exists, not that a runtime runs.
+    pub fn is_store(&self) -> bool {
+        matches!(&self.status, RuntimeStatus::Answered { version } if version.is_empty())
     }
 }
 

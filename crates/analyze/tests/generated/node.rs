@@ -253,6 +253,10 @@ impl Pod {
             // It was pinned once: at a path that is somebody else's by now.
             Home::Bare if !self.exists() && !self.young => format!("/run/netns/pod{}", self.address % 3),
             Home::Bare => format!("/proc/{}/ns/net", 1_000 + number),
+            // Docker, the second runtime, pins in a directory of its own and nowhere else.
+            Home::Runtime | Home::Elsewhere if self.listed == Some(1) => {
+                format!("/run/docker/netns/{number:012}")
+            }
             Home::Runtime | Home::Elsewhere => {
                 format!("/run/netns/cni-00000000-0000-0000-0000-00000000000{number}")
             }
