@@ -9,6 +9,7 @@ mod cri;
 mod discovery;
 mod docker;
 pub mod grpc;
+mod kubelet;
 mod store;
 mod traces;
 
@@ -95,7 +96,7 @@ pub fn started(sources: &RuntimeSources) -> Vec<(RuntimeKind, PathBuf)> {
     sockets.chain(unasked).collect()
 }
 
-/// The sockets to ask: those that the user named, whether they exist or not, those that exist in the usual places, and those on
+/// The sockets to ask: those that the user or kubelet's configuration named, whether they exist or not, those that exist in the usual places, and those on
 /// which a runtime's process listens. One on which only systemd does is left alone: its runtime does not run.
 fn targets(sources: &RuntimeSources, processes: &[discovery::Process]) -> Vec<(RuntimeKind, PathBuf)> {
     let named = sources.cri.iter().map(|path| (cri_kind(path), path.clone()));
@@ -105,7 +106,8 @@ fn targets(sources: &RuntimeSources, processes: &[discovery::Process]) -> Vec<(R
         .map(|(kind, path)| (*kind, PathBuf::from(path)))
         .filter(|(_, path)| path.exists() && !discovery::is_dormant(path, processes));
     let mut targets: Vec<(RuntimeKind, PathBuf)> = Vec::new();
-    for (kind, path) in named.chain(usual).chain(discovery::sockets(processes)) {
+    let configured = kubelet::endpoints().into_iter().map(|path| (cri_kind(&path), path));
+    for (kind, path) in named.chain(configured).chain(usual).chain(discovery::sockets(processes)) {
         let same =
             |other: &Path| other.canonicalize().ok().filter(|a| path.canonicalize().ok().as_ref() == Some(a));
         if !targets.iter().any(|(_, other)| *other == path || same(other).is_some()) {
