@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use podplumb_tests::{Backend, Podman, PodmanContainer, Podplumb, World, output, require};
+use podplumb_tests::{Backend, Podman, PodmanContainer, Podplumb, World, output, require, run};
 
 const NEEDS: [&str; 6] = ["podman", "conmon", "runc", "busybox", "iptables", "nsenter"];
 const GRACE: &str = "2s";
@@ -99,4 +99,60 @@ fn a_store_elsewhere_is_found_by_its_conmon_and_without_one_nothing_is_an_orphan
     );
     podman.remove(&web);
     podman.remove(&cart);
+}
+
+/// A user whom only this test's world knows, with a Podman of his own: one container wired by slirp4netns, one by netavark in
+/// the user's own namespace.
+const ROOTLESS: &str = r#"
+set -e
+root=/run/rootless
+mkdir -p $root/home /run/user/4242 $root/img/bin
+cp /etc/passwd $root/passwd; echo 'rootless:x:4242:4242::/run/rootless/home:/bin/sh' >> $root/passwd
+cp /etc/group $root/group; echo 'rootless:x:4242:' >> $root/group
+echo 'rootless:500000:65536' > $root/subid
+cp /bin/busybox $root/img/bin/busybox; ln -s busybox $root/img/bin/sleep
+chown -R 4242:4242 $root/home $root/img /run/user/4242
+touch /etc/subuid /etc/subgid
+mount --bind $root/passwd /etc/passwd; mount --bind $root/group /etc/group
+mount --bind $root/subid /etc/subuid; mount --bind $root/subid /etc/subgid
+mount -t tmpfs -o mode=1777 shm /dev/shm
+mknod -m 666 $root/tun c 10 200; mount --bind $root/tun /dev/net/tun
+"#;
+
+fn as_user(script: &str) -> String {
+    let podman = "podman --storage-driver vfs --cgroup-manager cgroupfs --events-backend file --runtime runc";
+    let limits = "--ulimit nofile=1024:1024 --ulimit nproc=1024:1024";
+    let script = format!(
+        "export HOME=/run/rootless/home XDG_RUNTIME_DIR=/run/user/4242; cd; P='{podman}'; \
+         R='{podman} run --detach {limits}'; W='--rootfs /run/rootless/img /bin/sleep 100000'; {script}"
+    );
+    run("setpriv", &["--reuid", "4242", "--regid", "4242", "--clear-groups", "sh", "-c", &script])
+}
+
+#[test]
+fn containers_of_a_users_own_podman_are_seen_and_it_disowns_nothing() {
+    if !(require(&NEEDS) && require(&["slirp4netns", "newuidmap", "setpriv"])) {
+        return;
+    }
+    let _world = World::enter();
+    run("sh", &["-c", ROOTLESS]);
+    let ids = as_user("$R --name slirp $W; $R --name bridged --network bridge $W");
+    let ids: Vec<&str> = ids.lines().collect();
+    let [slirp, bridged] = ids[..] else { panic!("{ids:?}") };
+    let podplumb = Podplumb::default();
+    let findings = podplumb.findings(GRACE);
+    for id in [slirp, bridged] {
+        let own = findings.iter().find(|finding| finding.0["container"] == id).expect("a finding");
+        assert_eq!((own.verdict(), own.because()), ("in-use", "runtime-lists"), "{own:?}");
+        assert!(own.0["pieces"].to_string().contains("net:["), "{own:?}");
+        let against = own.0["evidence_against"].to_string();
+        assert!(against.contains("no-runtime"), "a user's Podman is not the node's: {against}");
+    }
+    // The namespace in which netavark works for the user, with the tap of slirp4netns in it.
+    let shared = findings.iter().find(|finding| finding.0.to_string().contains("netns/rootless-netns-"));
+    let shared = shared.expect("the user's own network is seen");
+    assert!(["in-use", "unknown"].contains(&shared.verdict()), "{shared:?}");
+    let orphans = findings.iter().filter(|finding| finding.verdict() == "orphan").count();
+    assert_eq!(orphans, 0);
+    as_user("$P rm --all --force --time 0; $P system migrate");
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use model::{Runtime, RuntimeKind, RuntimeObjectKind};
 use observe::RuntimeSources;
 use podplumb_tests::{
-    Backend, Containerd, Docker, Finding, Plugins, Podman, Podplumb, World, output, require, run,
-    serve_v1alpha2, wait_until,
+    Backend, Containerd, Docker, Finding, Plugins, Podman, Podplumb, World, output, remove_cgroups, require,
+    run, serve_v1alpha2, wait_until,
 };
 
 const NEEDS: [&str; 9] =
@@ -104,6 +104,7 @@ fn containers_of_every_namespace_of_containerd_are_in_use() {
     for (partition, name, _) in &containers {
         run("ctr", &["--namespace", partition, "tasks", "rm", name]);
         assert!(output("ctr", &["--namespace", partition, "containers", "rm", name]).status.success());
+        remove_cgroups(partition, std::slice::from_ref(name));
     }
     // Other tests' namespaces end while they are read, and what could have lived in one of them is unknown that time.
     let mut last = Vec::new();

@@ -24,6 +24,8 @@ pub struct Podman {
     options: Vec<String>,
     rootfs: PathBuf,
     containers: Vec<PodmanContainer>,
+    /// Ids of all containers that there ever were: one that crashed leaves its cgroup.
+    made: Vec<String>,
 }
 
 /// A container that the test made.
@@ -82,7 +84,7 @@ impl Podman {
         ];
         let options = more.iter().chain(&options).map(|option| (*option).to_owned()).collect();
         image::root(&world.path().join("image"));
-        Self { options, rootfs: world.path().join("image/root"), containers: Vec::new() }
+        Self { options, rootfs: world.path().join("image/root"), containers: Vec::new(), made: Vec::new() }
     }
 
     /// Runs the podman command.
@@ -113,6 +115,7 @@ impl Podman {
                 .into(),
             id,
         };
+        self.made.push(container.id.clone());
         self.containers.push(container.clone());
         container
     }
@@ -138,7 +141,7 @@ impl Drop for Podman {
             kill(container.conmon);
             kill(container.pid);
         }
-        let ids = self.containers.iter().map(|container| format!("libpod-{}", container.id));
+        let ids = self.made.iter().map(|id| format!("libpod-{id}"));
         let groups: Vec<String> = ids.chain(["conmon".to_owned()]).collect();
         crate::process::remove_cgroups("libpod_parent", &groups);
     }

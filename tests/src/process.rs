@@ -57,7 +57,7 @@ pub fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
 }
 
 /// Removes what a killed container leaves in the machine's cgroups, and the runtime's own group once it is empty.
-pub(crate) fn remove_cgroups(runtime: &str, ids: &[String]) {
+pub fn remove_cgroups(runtime: &str, ids: &[String]) {
     let controllers = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
     for group in controllers.map(|controller| controller.path().join(runtime)) {
         for id in ids {
