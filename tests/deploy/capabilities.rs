@@ -38,7 +38,11 @@ struct Leak {
 
 impl Leak {
     fn new(world: &World, number: u8) -> Self {
-        world.network("10.66.0.0/24");
+        Self::within(world, "10.66.0.0/24", number)
+    }
+
+    fn within(world: &World, subnet: &str, number: u8) -> Self {
+        world.network(subnet);
         let name = format!("cni-0a6e12c4-55d1-4c0b-9a53-7f1b2c3d4e{number:02}");
         run("ip", &["netns", "add", &name]);
         let (id, pin) = (format!("{number:02}").repeat(32), format!("/run/netns/{name}"));
@@ -60,6 +64,19 @@ impl Leak {
         let is_pinned = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap().contains(&self.pin);
         assert_eq!(Path::new(&self.lease).exists(), is_pinned, "all of it, or nothing");
         is_pinned
+    }
+
+    /// Has runs at it until it is gone, as a timer does: podplumb spares what another podplumb, such as another test's, looks at
+    /// in that moment.
+    fn is_reclaimed_by(&self, run: impl Fn() -> Output) -> Result<(), String> {
+        let mut said_last = String::new();
+        for _ in 0..5 {
+            said_last = said(&run());
+            if !self.is_there() {
+                return Ok(());
+            }
+        }
+        Err(said_last)
     }
 
     /// Whether a run left it, or said that it failed.
@@ -93,8 +110,8 @@ fn the_timers_service_reclaims_with_its_capabilities_and_not_with_fewer() {
         return;
     }
     let given = unit("podplumb-reclaim.service").capabilities();
-    assert_eq!(given, unit("podplumb-boot.service").capabilities());
     let world = World::enter();
+    world.hide_others();
     let stranger = Stranger::new();
     let program = binaries().join("podplumb").display().to_string();
     let reclaim = [&[program.as_str()][..], &RECLAIM].concat();
@@ -118,8 +135,7 @@ fn the_timers_service_reclaims_with_its_capabilities_and_not_with_fewer() {
     assert!(!gap(&given));
 
     let leak = Leak::new(&world, 9);
-    let done = limited(&given, &reclaim);
-    assert!(done.status.success() && !leak.is_there(), "{}", said(&done));
+    leak.is_reclaimed_by(|| limited(&given, &reclaim)).expect("it goes");
 }
 
 #[test]
@@ -132,6 +148,7 @@ fn the_daemon_set_reclaims_from_a_container_and_not_with_fewer_capabilities() {
     assert_eq!(given, manifest("cronjob.yaml").capabilities("reclaim"));
     assert_eq!(without(&given, "sys_chroot"), unit("podplumb-reclaim.service").capabilities());
     let world = World::enter();
+    world.hide_others();
     let _stranger = Stranger::new();
     // The world is the node: what the manifest calls process 1 is the thread that entered it.
     let node = std::fs::read_link("/proc/thread-self").unwrap();
@@ -151,8 +168,41 @@ fn the_daemon_set_reclaims_from_a_container_and_not_with_fewer_capabilities() {
         assert!(leak.is_refused(&done), "without {dropped}: {}", said(&done));
     }
     let leak = Leak::new(&world, 9);
-    let done = container(&given, &RECLAIM);
-    assert!(done.status.success() && !leak.is_there(), "{}", said(&done));
+    leak.is_reclaimed_by(|| container(&given, &RECLAIM)).expect("it goes");
+}
+
+#[test]
+fn the_boot_service_quarantines_with_its_capabilities_and_sees_a_container_that_is_early() {
+    if !require(&NEEDS) {
+        return;
+    }
+    let given = unit("podplumb-boot.service").capabilities();
+    assert_eq!(given, ["sys_admin", "sys_ptrace"]);
+    let world = World::enter();
+    // Addresses that no other test on this machine has at the moment: they would be taken for this one's.
+    let leak = Leak::within(&world, "10.214.1.0/24", 1);
+    run("ip", &["netns", "del", leak.pin.rsplit('/').next().expect("a name")]);
+    world.restart();
+    world.hide_others();
+    let _stranger = Stranger::new();
+    let program = binaries().join("podplumb").display().to_string();
+    let boot = [program.as_str(), "reclaim", "--boot", "--apply"];
+    let lease = Path::new(&leak.lease);
+    let done = limited(&without(&given, "sys_ptrace"), &boot);
+    assert!(done.status.code() == Some(1) && lease.exists(), "without sys_ptrace: {}", said(&done));
+
+    // That somebody has a leased address is only seen from inside of his namespace.
+    run("ip", &["netns", "add", "early"]);
+    run("ip", &["link", "add", "early", "type", "veth", "peer", "name", "eth0", "netns", "early"]);
+    let address = leak.lease.rsplit('/').next().expect("an address");
+    run("ip", &["-n", "early", "addr", "add", &format!("{address}/24"), "dev", "eth0"]);
+    let done = limited(&given, &boot);
+    assert!(done.status.code() == Some(1) && lease.exists(), "{}", said(&done));
+    assert!(said(&done).contains("/run/netns/early"), "{}", said(&done));
+
+    run("ip", &["netns", "del", "early"]);
+    let done = limited(&given, &boot);
+    assert!(done.status.success() && !lease.exists(), "{}", said(&done));
 }
 
 #[test]
