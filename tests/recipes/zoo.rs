@@ -54,10 +54,13 @@ impl Drop for Keeper {
 impl Zoo {
     pub(crate) fn build() -> Self {
         let world = World::enter();
-        let mut containerd = Containerd::start(&world, Plugins::Reference, "10.66.0.0/24");
+        // Before there are daemons of our own. And the addresses are ones that no other test on this machine has: a lease whose
+        // address somebody has is in use.
+        world.hide_others();
+        let mut containerd = Containerd::start(&world, Plugins::Reference, "10.215.0.0/24");
         let docker = Docker::start(&world);
         let routed = json!({ "cniVersion": "1.0.0", "name": "routed", "plugins": [{
-            "type": "ptp", "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.67.0.0/24" }]] },
+            "type": "ptp", "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.216.0.0/24" }]] },
         }]});
         std::fs::write("/etc/cni/net.d/20-routed.conflist", routed.to_string()).expect("a configuration");
         let crashed = containerd.run_sandbox("crashed");
@@ -109,7 +112,7 @@ impl Zoo {
     fn living(&mut self) {
         let pod = self.containerd.run_sandbox("pod");
         let mut pieces = of_sandbox(&pod);
-        pieces.push(Piece::Traffic { from: pod.netns.into(), to: "10.66.0.1".into() });
+        pieces.push(Piece::Traffic { from: pod.netns.into(), to: "10.215.0.1".into() });
         self.alive("pod", "a pod of containerd's", pieces);
 
         let pod = self.containerd.run_sandbox("quiet");
@@ -119,13 +122,13 @@ impl Zoo {
         let pod = Wired::new("routed", 1);
         self.keepers.push(inhabitant(&pod.netns));
         let mut pieces = pod.pieces();
-        pieces.push(Piece::Traffic { from: pod.netns.clone(), to: "10.67.0.1".into() });
+        pieces.push(Piece::Traffic { from: pod.netns.clone(), to: "10.216.0.1".into() });
         self.alive("routed", "a container in a routed network (ptp): its veth has no master", pieces);
 
         let pod = Wired::new("routed", 2).renamed("cali0123456789a");
         self.keepers.push(inhabitant(&pod.netns));
         let mut pieces = pod.pieces();
-        pieces.push(Piece::Traffic { from: pod.netns.clone(), to: "10.67.0.1".into() });
+        pieces.push(Piece::Traffic { from: pod.netns.clone(), to: "10.216.0.1".into() });
         self.alive("calico", "one whose veth is called otherwise than veth…", pieces);
 
         let pod = Wired::new("pods", 3);
@@ -151,11 +154,8 @@ impl Zoo {
         self.alive("socket", "one on whose socket a process elsewhere serves", pod.pieces());
 
         let pod = Wired::new("pods", 5);
-        let netns = sys::NetNs::open(&pod.netns).expect("a namespace");
-        let open =
-            || rustix::fs::open("/proc/thread-self/ns/net", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-        let descriptor = netns.run(open).expect("a thread");
-        drop(netns);
+        // By way of the pin: its link in /proc is then the pin's path, and names no namespace.
+        let descriptor = rustix::fs::open(&pod.netns, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
         self.keepers.push(Keeper::Descriptor(descriptor.expect("a descriptor")));
         self.alive(
             "descriptor",
