@@ -38,7 +38,7 @@ struct Leak {
 
 impl Leak {
     fn new(world: &World, number: u8) -> Self {
-        Self::within(world, "10.66.0.0/24", number)
+        Self::within(world, "10.214.0.0/24", number)
     }
 
     fn within(world: &World, subnet: &str, number: u8) -> Self {
@@ -116,7 +116,7 @@ fn the_timers_service_reclaims_with_its_capabilities_and_not_with_fewer() {
     let program = binaries().join("podplumb").display().to_string();
     let reclaim = [&[program.as_str()][..], &RECLAIM].concat();
     for (number, dropped) in ["sys_admin", "net_admin", "sys_ptrace"].into_iter().enumerate() {
-        let leak = Leak::new(&world, number as u8);
+        let leak = Leak::new(&world, 20 + number as u8);
         let done = limited(&without(&given, dropped), &reclaim);
         assert!(leak.is_refused(&done), "without {dropped}: {}", said(&done));
     }
@@ -134,7 +134,7 @@ fn the_timers_service_reclaims_with_its_capabilities_and_not_with_fewer() {
     assert!(gap(&without(&given, "dac_read_search")), "descriptors of others cannot be read");
     assert!(!gap(&given));
 
-    let leak = Leak::new(&world, 9);
+    let leak = Leak::new(&world, 29);
     leak.is_reclaimed_by(|| limited(&given, &reclaim)).expect("it goes");
 }
 
@@ -163,11 +163,11 @@ fn the_daemon_set_reclaims_from_a_container_and_not_with_fewer_capabilities() {
         output("unshare", &[&flags[..], &limits, &inside, command].concat())
     };
     for (number, dropped) in ["sys_chroot", "sys_admin", "net_admin", "sys_ptrace"].into_iter().enumerate() {
-        let leak = Leak::new(&world, number as u8);
+        let leak = Leak::new(&world, 30 + number as u8);
         let done = container(&without(&given, dropped), &RECLAIM);
         assert!(leak.is_refused(&done), "without {dropped}: {}", said(&done));
     }
-    let leak = Leak::new(&world, 9);
+    let leak = Leak::new(&world, 39);
     leak.is_reclaimed_by(|| container(&given, &RECLAIM)).expect("it goes");
 }
 
@@ -179,8 +179,8 @@ fn the_boot_service_quarantines_with_its_capabilities_and_sees_a_container_that_
     let given = unit("podplumb-boot.service").capabilities();
     assert_eq!(given, ["sys_admin", "sys_ptrace"]);
     let world = World::enter();
-    // Addresses that no other test on this machine has at the moment: they would be taken for this one's.
-    let leak = Leak::within(&world, "10.214.1.0/24", 1);
+    // Addresses and names that no other test on this machine has at the moment: they would be taken for this one's.
+    let leak = Leak::within(&world, "10.214.1.0/24", 49);
     run("ip", &["netns", "del", leak.pin.rsplit('/').next().expect("a name")]);
     world.restart();
     world.hide_others();
@@ -196,11 +196,14 @@ fn the_boot_service_quarantines_with_its_capabilities_and_sees_a_container_that_
     run("ip", &["link", "add", "early", "type", "veth", "peer", "name", "eth0", "netns", "early"]);
     let address = leak.lease.rsplit('/').next().expect("an address");
     run("ip", &["-n", "early", "addr", "add", &format!("{address}/24"), "dev", "eth0"]);
+    // Runtimes of other tests are a reason to refuse as well.
+    world.hide_others();
     let done = limited(&given, &boot);
     assert!(done.status.code() == Some(1) && lease.exists(), "{}", said(&done));
     assert!(said(&done).contains("/run/netns/early"), "{}", said(&done));
 
     run("ip", &["netns", "del", "early"]);
+    world.hide_others();
     let done = limited(&given, &boot);
     assert!(done.status.success() && !lease.exists(), "{}", said(&done));
 }
