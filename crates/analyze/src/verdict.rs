@@ -230,8 +230,14 @@ fn address_in_use(wiring: &Wiring<'_>, court: Court<'_>) -> Option<Evidence> {
         let tap = namespace.links.iter().any(|link| TAPS.contains(&link.kind.as_str()));
         sees && !tap && life(namespace, court).is_empty()
     };
-    let mut claims = wiring.claims.iter().copied();
-    let claim = claims.find(|(namespace, _)| wiring.namespaces.is_empty() || !is_dead(namespace));
+    // The other end of whose veth is not on the host is wired elsewhere: a node in a container, or a lab, may have the same subnet.
+    let is_here = |namespace: &Namespace, link: &model::Link| {
+        link.kind != "veth" || court.snapshot.host_veths_into(namespace).next().is_some()
+    };
+    let may_be_its_own = |(namespace, link): &(&Namespace, &model::Link)| {
+        wiring.namespaces.is_empty() || is_here(namespace, link) && !is_dead(namespace)
+    };
+    let claim = wiring.claims.iter().copied().find(may_be_its_own);
     let leased = |link: &&model::Link| {
         link.addresses.iter().any(|net| wiring.leases.iter().any(|lease| lease.address == net.addr()))
     };
@@ -282,7 +288,9 @@ pub(crate) fn silent_runtimes(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<E
     });
     // Where no runtime answers at all, there is none that disowns it.
     let answers = snapshot.runtimes.iter().any(|runtime| runtime.answered() && !runtime.foreign);
-    let could = |kind| paths.is_empty() || paths.iter().any(|path| may_have_made(kind, path));
+    // A namespace that only an address ties to it may not be its own.
+    let is_anywhere = paths.is_empty() || wiring.by_address_only;
+    let could = |kind| is_anywhere || paths.iter().any(|path| may_have_made(kind, path));
     let silent = silent.filter(|(runtime, _)| !answers || could(runtime.kind));
     let text = |(runtime, why): (&model::Runtime, &String)| {
         format!("{} at {} does not answer: {why}", runtime.kind, runtime.endpoint.display())

@@ -483,6 +483,13 @@ impl<'a> Join<'a> {
                 _ => false,
             };
         }
+        // A stamp names an owner, even if nothing else is known of that one.
+        for (node, link) in self.claimed.clone() {
+            if link.alias.as_deref().and_then(AttachmentKey::from_alias).is_some() {
+                let place = self.place(node);
+                owned.insert(self.root(place));
+            }
+        }
         for lease in &self.snapshot.leases {
             let Some(container) = &lease.container else { continue };
             let container = self.place(Node::Container(container));
