@@ -15,6 +15,9 @@ mod world;
 fn main() {
     let only = std::env::args().nth(1);
     let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
+    if let Some(files) = std::env::args().nth(2).filter(|_| only.as_deref() == Some("hold")) {
+        node::hold(files.parse().expect("a number"));
+    }
     let world = world::enter();
     if wanted("plugins") {
         plugins::run(&world);

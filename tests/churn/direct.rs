@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use podplumb_tests::{Plugins, Pod, World, binaries, output};
@@ -13,6 +14,8 @@ use crate::{Tally, count};
 /// The node's second network, and how it is called.
 pub(crate) struct Node {
     plugins: String,
+    /// What reclaim said last.
+    said: Mutex<String>,
     pub(crate) tally: Tally,
 }
 
@@ -36,13 +39,17 @@ impl Direct {
 
 impl Node {
     pub(crate) fn new(world: &World) -> Self {
-        // Few enough that every address is given many times.
-        let ipam = json!({ "type": "host-local", "ranges": [[{ "subnet": "10.77.0.0/26" }]] });
+        // Few enough that addresses are given many times.
+        let ipam = json!({ "type": "host-local", "ranges": [[{ "subnet": "10.77.0.0/23" }]] });
         let bridge = json!({ "type": "bridge", "bridge": "cni7", "isDefaultGateway": true, "ipMasq": true, "ipam": ipam });
         let chain =
             json!({ "cniVersion": "1.0.0", "name": "direct", "plugins": [bridge, { "type": "firewall" }] });
         std::fs::write("/etc/cni/net.d/77-direct.conflist", chain.to_string()).expect("a configuration");
-        Self { plugins: world.plugin_dir(Plugins::Podplumb).display().to_string(), tally: Tally::default() }
+        Self {
+            plugins: world.plugin_dir(Plugins::Podplumb).display().to_string(),
+            said: Mutex::default(),
+            tally: Tally::default(),
+        }
     }
 
     /// Makes a namespace with a process in it and wires it. `None`: the call was killed, and the process with it.
@@ -93,11 +100,13 @@ impl Node {
     }
 
     pub(crate) fn reclaim(&self) {
-        let arguments = ["reclaim", "--apply", "--grace", "0s", "--cni-bin-dir", &self.plugins];
+        let arguments =
+            ["reclaim", "--apply", "--grace", "0s", "--max", "10000", "--cni-bin-dir", &self.plugins];
         let output = output(binaries().join("podplumb"), &arguments);
         let text =
             format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{}: {text}", output.status);
+        *self.said.lock().expect("no panic") = text;
     }
 
     /// What the runner answered, or `None` when it was killed.
@@ -119,7 +128,13 @@ impl Node {
             return None;
         }
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{command} of {name}: {}: {stderr}", output.status);
+        let said = self.said.lock().expect("no panic").clone();
+        assert!(
+            output.status.success(),
+            "{command} of {name}: {}: {stderr}\n{:?}\n{said}",
+            output.status,
+            self.tally
+        );
         Some(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 }

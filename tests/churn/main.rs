@@ -36,8 +36,11 @@ fn state(address: IpAddr) -> String {
     let address = address.to_string();
     let journal = std::fs::read_dir("/var/lib/podplumb/journal").into_iter().flatten().flatten();
     let journal = journal.map(|file| std::fs::read_to_string(file.path()).unwrap_or_default());
-    let about: Vec<String> =
-        journal.flat_map(|text| text.lines().filter(|line| line.contains(&address)).map(str::to_owned).collect::<Vec<_>>()).collect();
+    let about: Vec<String> = journal
+        .flat_map(|text| {
+            text.lines().filter(|line| line.contains(&address)).map(str::to_owned).collect::<Vec<_>>()
+        })
+        .collect();
     [
         show("ip", &["neigh", "show", &address]),
         show("ip", &["-s", "link"]),
@@ -63,20 +66,31 @@ fn count(counter: &AtomicUsize) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
+/// As runtimes call namespaces. What nothing but a name ties to a container could be anybody's.
+fn name(worker: usize, number: usize) -> String {
+    format!("cni-00000000-0000-0000-{worker:04}-{number:012}")
+}
+
 fn direct_worker(node: &Node, worker: usize, mut random: Random) {
     let mut pods: Vec<Direct> = Vec::new();
     for number in 0..DIRECT.1 {
-        let doom = (random.below(8) == 0).then(|| random.moment());
-        pods.extend(node.start(&format!("direct-{worker}-{number}"), doom));
+        let doom = (random.below(20) == 0).then(|| random.moment());
+        pods.extend(node.start(&name(worker, number), doom));
         for pod in &pods {
-            assert!(answers(pod.address()), "{} was alive and does not answer\n{}", pod.name(), state(pod.address()));
+            assert!(
+                answers(pod.address()),
+                "{} was alive and does not answer\n{}",
+                pod.name(),
+                state(pod.address())
+            );
             count(&node.tally.heartbeats);
         }
+        std::thread::sleep(Duration::from_millis(random.below(100) as u64));
         if pods.len() == TOGETHER || number + 1 == DIRECT.1 {
             let end = if number + 1 == DIRECT.1 { 0 } else { random.below(TOGETHER) };
             while pods.len() > end {
                 let pod = pods.swap_remove(random.below(pods.len()));
-                match random.below(8) {
+                match random.below(20) {
                     0 => node.crash(pod),
                     1 => node.end(pod, Some(random.moment())),
                     _ => node.end(pod, None),
@@ -169,7 +183,7 @@ fn reclaim_in_a_loop_touches_nothing_alive_and_leaves_nothing_dead() {
     eprintln!("{tally:?}");
     let of = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
     assert!(
-        of(&tally.adds) + of(&tally.dels) >= 2_500 && of(&tally.reclaims) > 20,
+        of(&tally.adds) + of(&tally.dels) >= 2_500 && of(&tally.reclaims) > 8,
         "this was no churn: {tally:?}"
     );
     assert!(of(&tally.refused) < SANDBOXES.0 * SANDBOXES.1 / 4, "containerd could not work: {tally:?}");
@@ -182,7 +196,8 @@ fn reclaim_in_a_loop_touches_nothing_alive_and_leaves_nothing_dead() {
     // What looked alive at the last look, such as a port of a process that was just being reaped.
     node.reclaim();
     let mut left: Vec<String> = traces(&mut ruleset, []);
-    left.retain(|trace| !usual.contains(trace));
+    // Locks stay, a fixed number of them.
+    left.retain(|trace| !usual.contains(trace) && !trace.starts_with("file /run/podplumb/cni/"));
     left.extend(
         std::fs::read_dir("/run/netns").expect("pins").flatten().map(|pin| pin.path().display().to_string()),
     );
@@ -197,7 +212,7 @@ fn reclaim_in_a_loop_touches_nothing_alive_and_leaves_nothing_dead() {
 /// What a node has after pods came and went: the bridges, the table, the locks.
 fn usual(node: &Node, containerd: &Containerd, ruleset: &mut Ruleset) -> Vec<String> {
     let sandbox = containerd.try_run_sandbox("first").expect("a sandbox");
-    let pod = node.start("first", None).expect("a pod");
+    let pod = node.start(&name(9, 0), None).expect("a pod");
     assert!(answers(pod.address()) && answers(sandbox.ip.parse().expect("an address")));
     node.end(pod, None);
     containerd.remove_sandbox(&sandbox);

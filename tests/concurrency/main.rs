@@ -8,7 +8,6 @@ mod at_once;
 mod call;
 mod cost;
 mod node;
-mod random;
 mod storm;
 
 /// Attachments at once: what a node with many pods starts after a restart.

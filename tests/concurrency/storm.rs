@@ -5,13 +5,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use podplumb_tests::{Pod, World, require};
+use podplumb_tests::{Pod, Random, World, require, seed};
 use serde_json::Value;
 
 use crate::MANY;
 use crate::call::Answer;
 use crate::node::{Attachment, Holders, Network, Usual};
-use crate::random::{Random, seed};
 
 /// Who works at the same time. More would wait for the processor, not for each other.
 const WORKERS: usize = 40;

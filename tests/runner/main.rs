@@ -152,8 +152,6 @@ fn traces() -> Vec<String> {
     traces.extend(names("/var/lib/cni/networks/pods").into_iter().filter(is_lease));
     traces.extend(names("/run/podplumb/attachments"));
     traces.extend(names("/var/lib/cni/results"));
-    // The network's own lock may stay, the attachments' not.
-    traces.extend(names("/run/podplumb/cni").into_iter().filter(|name| name.contains(':')));
     traces
 }
 

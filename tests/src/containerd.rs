@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use observe::runtimes::grpc::Client;
 
@@ -18,6 +19,12 @@ pub struct Containerd {
     daemon: Daemon,
     config: PathBuf,
     log: PathBuf,
+    books: Mutex<Books>,
+}
+
+/// What the test made.
+#[derive(Debug, Default)]
+struct Books {
     sandboxes: Vec<Sandbox>,
     /// Ids of all sandboxes that there ever were.
     made: Vec<String>,
@@ -111,7 +118,7 @@ impl Containerd {
         let (config, log) = (world.path().join("containerd.toml"), world.path().join("containerd.log"));
         std::fs::write(&config, configuration(world, &world.plugin_dir(plugins))).expect("a configuration");
         let daemon = Self::daemon(&config, &log);
-        let rig = Self { daemon, config, log, sandboxes: Vec::new(), made: Vec::new() };
+        let rig = Self { daemon, config, log, books: Mutex::default() };
         let archive = image::archive(&world.path().join("image"));
         rig.ctr(&["images", "import", "--no-unpack", &archive.display().to_string()]);
         rig.wait_for_cri();
@@ -141,15 +148,19 @@ impl Containerd {
         run("ctr", &[&["--namespace", "k8s.io"], arguments].concat())
     }
 
-    /// RunPodSandbox.
+    /// RunPodSandbox, which has to succeed.
     pub fn run_sandbox(&mut self, name: &str) -> Sandbox {
+        self.try_run_sandbox(name).unwrap_or_else(|error| panic!("RunPodSandbox {name}: {error}"))
+    }
+
+    /// RunPodSandbox.
+    pub fn try_run_sandbox(&self, name: &str) -> Result<Sandbox, String> {
         let metadata =
             PodMetadata { name: name.into(), uid: format!("uid-{name}"), namespace: "shop".into() };
         let config =
             PodConfig { metadata: Some(metadata), log_directory: String::new(), linux: Some(Linux {}) };
         let made: PodId =
-            call("/runtime.v1.RuntimeService/RunPodSandbox", RunPodSandbox { config: Some(config) })
-                .unwrap_or_else(|error| panic!("RunPodSandbox {name}: {error}"));
+            call("/runtime.v1.RuntimeService/RunPodSandbox", RunPodSandbox { config: Some(config) })?;
         let question = PodStatusRequest { id: made.id.clone(), verbose: true };
         let status: PodStatusResponse =
             call("/runtime.v1.RuntimeService/PodSandboxStatus", question).expect("a status");
@@ -165,17 +176,18 @@ impl Containerd {
             ip: status.status.and_then(|status| status.network).expect("a network").ip,
             netns: network["path"].as_str().expect("a path").replacen("/var/run", "/run", 1),
         };
-        self.made.push(sandbox.id.clone());
-        self.sandboxes.push(sandbox.clone());
-        sandbox
+        let mut books = self.books.lock().expect("no panic");
+        books.made.push(sandbox.id.clone());
+        books.sandboxes.push(sandbox.clone());
+        Ok(sandbox)
     }
 
     /// StopPodSandbox and RemovePodSandbox.
-    pub fn remove_sandbox(&mut self, sandbox: &Sandbox) {
+    pub fn remove_sandbox(&self, sandbox: &Sandbox) {
         let id = || PodId { id: sandbox.id.clone() };
         let _: Empty = call("/runtime.v1.RuntimeService/StopPodSandbox", id()).expect("StopPodSandbox");
         let _: Empty = call("/runtime.v1.RuntimeService/RemovePodSandbox", id()).expect("RemovePodSandbox");
-        self.sandboxes.retain(|other| other != sandbox);
+        self.books.lock().expect("no panic").sandboxes.retain(|other| other != sandbox);
     }
 
     /// Kills a sandbox's shim and process, as a node that runs out of memory does. Nobody calls DEL.
@@ -188,11 +200,16 @@ impl Containerd {
 
     /// Removes what containerd knows of a sandbox, and makes CRI, which keeps a list in memory, read it again.
     pub fn forget_sandbox(&mut self, sandbox: &Sandbox) {
+        self.forget(sandbox);
+        self.restart();
+    }
+
+    /// Removes what containerd knows of a sandbox; CRI forgets it at its next start.
+    pub fn forget(&self, sandbox: &Sandbox) {
         wait_until("the sandbox's metadata can be removed", || {
             let _ = output("ctr", &["--namespace", "k8s.io", "tasks", "rm", "--force", &sandbox.id]);
             output("ctr", &["--namespace", "k8s.io", "containers", "rm", &sandbox.id]).status.success()
         });
-        self.restart();
     }
 
     /// Stops containerd; its shims and sandboxes live on.
@@ -211,11 +228,12 @@ impl Containerd {
 impl Drop for Containerd {
     fn drop(&mut self) {
         self.daemon.stop();
-        for sandbox in &self.sandboxes {
+        let Books { sandboxes, made } = self.books.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for sandbox in sandboxes.iter() {
             kill(sandbox.shim);
             kill(sandbox.pid);
         }
-        crate::process::remove_cgroups("k8s.io", &self.made);
+        crate::process::remove_cgroups("k8s.io", made);
     }
 }
 

@@ -23,10 +23,18 @@ impl Pod {
         rustix::mount::mount_bind(source, &path).expect("a pin");
         Self { netns, path }
     }
+
+    /// Closes the test's descriptor of it. The pin stays, and is nobody's.
+    pub fn leave(mut self) -> PathBuf {
+        std::mem::take(&mut self.path)
+    }
 }
 
 impl Drop for Pod {
     fn drop(&mut self) {
+        if self.path.as_os_str().is_empty() {
+            return;
+        }
         let _ = rustix::mount::unmount(&self.path, rustix::mount::UnmountFlags::DETACH);
         let _ = std::fs::remove_file(&self.path);
     }

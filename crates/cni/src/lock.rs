@@ -3,15 +3,16 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use model::{AttachmentKey, NetworkName};
 
-/// Locks that end with this value; those of attachments leave no file.
+/// Attachments of a network share this many locks. A file for each would stay behind whoever is killed.
+const SLOTS: u64 = 256;
+
+/// Locks that end with this value.
 #[derive(Debug)]
 pub(crate) struct Held {
-    attachment: Option<PathBuf>,
     _files: Vec<File>,
 }
 
@@ -19,22 +20,18 @@ pub(crate) struct Held {
 pub(crate) fn attachment(dir: &Path, key: &AttachmentKey) -> io::Result<Held> {
     let network = open(dir, key.network.as_str())?;
     network.lock_shared()?;
-    let (name, path) = (key.file_name(), dir.join(key.file_name()));
-    loop {
-        let own = open(dir, &name)?;
-        own.lock()?;
-        // Whoever had the lock may have removed the file while we waited.
-        if own.metadata()?.nlink() > 0 {
-            return Ok(Held { attachment: Some(path), _files: vec![own, network] });
-        }
-    }
+    let slot = model::attachment::digest(key.file_name().as_bytes()) % SLOTS;
+    // No network has a colon in its name.
+    let own = open(dir, &format!("{}:{slot:02x}", key.network))?;
+    own.lock()?;
+    Ok(Held { _files: vec![own, network] })
 }
 
 /// Waits until nobody else works on the network.
 pub(crate) fn network(dir: &Path, name: &NetworkName) -> io::Result<Held> {
     let network = open(dir, name.as_str())?;
     network.lock()?;
-    Ok(Held { attachment: None, _files: vec![network] })
+    Ok(Held { _files: vec![network] })
 }
 
 fn open(dir: &Path, name: &str) -> io::Result<File> {
@@ -45,13 +42,5 @@ fn open(dir: &Path, name: &str) -> io::Result<File> {
             open()
         }
         file => file,
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if let Some(path) = &self.attachment {
-            let _ = std::fs::remove_file(path);
-        }
     }
 }
