@@ -70,7 +70,7 @@ pub struct Wiring<'a> {
     pub claims: Vec<(&'a Namespace, &'a Link)>,
     /// Interfaces outside of it with an address that its rules or elements are about.
     pub users: Vec<RuleUser<'a>>,
-    /// Somebody else's namespace could not be read, and may have such an address.
+    /// Something was not read that may give such an address to somebody else.
     pub may_have_users: bool,
 }
 
@@ -564,7 +564,7 @@ impl<'a> Join<'a> {
         let mut wirings: Vec<Wiring<'a>> =
             groups.into_values().filter(|wiring| !is_host_network(wiring)).collect();
         self.claims(&mut wirings);
-        traces::users(&mut wirings);
+        traces::users(&mut wirings, self.snapshot);
         wirings
     }
 

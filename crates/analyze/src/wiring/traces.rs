@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use model::reference::chain_name;
-use model::{AttachmentKey, ContainerId, NetworkName, PluginRules};
+use model::{AttachmentKey, ContainerId, NetworkName, PluginRules, Snapshot, Source};
 
 use super::{Join, Node, RuleUser, Wiring};
 
@@ -113,7 +113,7 @@ impl<'a> Join<'a> {
 }
 
 /// Finds who uses an address that another one's rules are about.
-pub(super) fn users(wirings: &mut [Wiring<'_>]) {
+pub(super) fn users(wirings: &mut [Wiring<'_>], snapshot: &Snapshot) {
     let mut about: HashMap<IpAddr, Vec<usize>> = HashMap::new();
     for (at, wiring) in wirings.iter().enumerate() {
         let of_rules = wiring.rules.iter().flat_map(|rules| &rules.addresses);
@@ -124,6 +124,9 @@ pub(super) fn users(wirings: &mut [Wiring<'_>]) {
     if about.is_empty() {
         return;
     }
+    // What was not read may say that the address is somebody else's.
+    let says_whose = [Source::Leases, Source::Cache, Source::Records, Source::Namespace];
+    let is_blind = snapshot.coverage.iter().any(|gap| says_whose.contains(&gap.source));
     let hidden: Vec<usize> = wirings
         .iter()
         .enumerate()
@@ -131,7 +134,7 @@ pub(super) fn users(wirings: &mut [Wiring<'_>]) {
         .map(|(at, _)| at)
         .collect();
     for (at, wiring) in wirings.iter_mut().enumerate() {
-        wiring.may_have_users = hidden.iter().any(|other| *other != at);
+        wiring.may_have_users = is_blind || hidden.iter().any(|other| *other != at);
     }
     let mut found = Vec::new();
     for (own, user) in wirings.iter().enumerate() {
