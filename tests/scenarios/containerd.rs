@@ -56,8 +56,10 @@ fn crash_and_reclaim(plugins: Plugins) {
     assert_eq!(orphan.0["container"], forgotten.id.as_str());
     assert_eq!((orphan.because(), orphan.0["label"].as_str()), ("pinned-only", Some("shop/web")));
     let mut wanted = vec!["namespace", "veth", "lease", "cache"];
-    if plugins == Plugins::Podplumb {
-        wanted.push("record");
+    // The network is masqueraded: by elements of ours, or by a chain of iptables.
+    match plugins {
+        Plugins::Podplumb => wanted.extend(["record", "element"]),
+        Plugins::Reference => wanted.push("rules"),
     }
     assert_eq!(orphan.kinds(), wanted);
     let veth = orphan.0["pieces"].as_array().unwrap().iter().find(|piece| piece["kind"] == "veth").unwrap();

@@ -36,7 +36,7 @@ fn crash_and_remove(backend: Backend) {
     assert_eq!((finding.verdict(), finding.because()), ("in-use", "runtime-lists"));
     let left: &[&str] = match backend {
         Backend::Netavark => &["namespace", "veth"],
-        Backend::Cni => &["namespace", "veth", "lease", "cache"],
+        Backend::Cni => &["namespace", "veth", "lease", "cache", "rules"],
     };
     assert_eq!(finding.kinds(), left, "what is left is named");
     assert!(finding.0["pieces"].to_string().contains(&web.netns));
