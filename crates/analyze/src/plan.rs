@@ -403,9 +403,11 @@ pub(crate) fn steps(wiring: &Wiring<'_>) -> Vec<Step> {
 /// The nftables elements that name one of the wiring's attachments as their owner.
 fn elements(wiring: &Wiring<'_>) -> Vec<Operation> {
     let owners: BTreeSet<&str> = wiring.own_elements().map(|element| element.owner.as_str()).collect();
+    // In an order of ours: the kernel's is that of a hash table, which grows, and a list made meanwhile may name one twice.
     let of = |owner: &str| {
         let own = wiring.own_elements().filter(|element| element.owner == owner);
-        own.map(|element| element.text.clone()).collect()
+        let texts: BTreeSet<&String> = own.map(|element| &element.text).collect();
+        texts.into_iter().cloned().collect()
     };
     owners
         .into_iter()

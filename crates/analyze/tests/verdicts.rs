@@ -434,6 +434,22 @@ fn an_element_of_an_address_that_is_somebody_elses_by_now_is_not_removed() {
 }
 
 #[test]
+fn elements_that_are_listed_in_another_order_are_the_same() {
+    let with = |addresses: &[&str]| {
+        let mut snapshot = crashed();
+        let element = |address: &&str| model::OwnedElement {
+            text: format!("inet podplumb masquerade4 {{ {address} }}"),
+            owner: format!("pods:{POD}:eth0"),
+            addresses: Vec::new(),
+        };
+        snapshot.elements = addresses.iter().map(element).collect();
+        judged(&snapshot, None).steps
+    };
+    assert_eq!(with(&["10.0.0.2", "10.0.0.3"]), with(&["10.0.0.3", "10.0.0.2", "10.0.0.3"]));
+    assert_ne!(with(&["10.0.0.2"]), with(&["10.0.0.3"]));
+}
+
+#[test]
 fn an_empty_lease_is_an_orphan_once_nobody_can_have_its_address() {
     let mut snapshot = crashed();
     snapshot.leases[0].container = None;
