@@ -18,7 +18,7 @@ demo: build
 # Everything: units, the plugins against the reference ones, real containerd and Docker.
 test: plugin
 	@xtask/install test
-	cargo test --workspace
+	cargo test --workspace --no-fail-fast
 
 # The tests that need a kernel with everything, in a machine with Debian's.
 vm:
