@@ -215,7 +215,7 @@ fn output_of(mut command: Command) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// Whether a system call may change something that others see, or is one on which that depends.
+/// Whether a system call may change something that others see.
 fn may_change(call: &SystemCall) -> bool {
     let numbers = [
         libc::SYS_write,
@@ -231,11 +231,6 @@ fn may_change(call: &SystemCall) -> bool {
         libc::SYS_umount2,
         libc::SYS_sendto,
         libc::SYS_sendmsg,
-        libc::SYS_socket,
-        libc::SYS_setns,
-        libc::SYS_pipe2,
-        libc::SYS_wait4,
-        libc::SYS_waitid,
         #[cfg(target_arch = "x86_64")]
         libc::SYS_unlink,
         #[cfg(target_arch = "x86_64")]
@@ -248,6 +243,12 @@ fn may_change(call: &SystemCall) -> bool {
     numbers.iter().any(|number| number.cast_unsigned() == call.number) || is_clone(call)
 }
 
+/// Whether it is one on which a change depends.
+fn prepares(call: &SystemCall) -> bool {
+    let numbers = [libc::SYS_socket, libc::SYS_setns, libc::SYS_pipe2, libc::SYS_wait4, libc::SYS_waitid];
+    numbers.iter().any(|number| number.cast_unsigned() == call.number)
+}
+
 fn is_clone(call: &SystemCall) -> bool {
     let numbers = [
         libc::SYS_clone,
@@ -258,14 +259,13 @@ fn is_clone(call: &SystemCall) -> bool {
     numbers.iter().any(|number| number.cast_unsigned() == call.number)
 }
 
-/// Tries each system call that matters, or every n-th of them, until the program ends before.
-fn try_all(fault: Fault) -> Vec<String> {
+/// Tries the system calls that matter, from `first` on each `step`th, until the program ends before.
+fn try_all(fault: Fault, first: usize, step: usize) -> Vec<String> {
     let world = World::enter();
     world.hide_others();
     let node = Node::new(&world);
     let mut found = Vec::new();
-    let every = std::env::var("PODPLUMB_EVERY").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
-    let (mut number, mut trials) = (0, 0);
+    let (mut number, mut trials) = (first, 0);
     loop {
         let (mut at, mut reads) = (0, 0);
         let is_it = |call: &SystemCall| {
@@ -274,7 +274,7 @@ fn try_all(fault: Fault) -> Vec<String> {
                 (false, Fault::Kill) => false,
                 (false, Fault::Refuse(_)) => {
                     reads += 1;
-                    reads % SAMPLE == 0
+                    prepares(call) || reads % SAMPLE == 0
                 }
             };
             at += usize::from(counts);
@@ -290,19 +290,23 @@ fn try_all(fault: Fault) -> Vec<String> {
         }
         assert!(found.len() < 20, "too much goes wrong:\n{}", found.join("\n"));
         trials += 1;
-        number += every;
+        number += step;
     }
     eprintln!("reclaim, {fault:?}: {trials} trials");
     assert!(number > 60, "{fault:?}: {number} system calls are too few for a reclaim");
     found
 }
 
+/// All faults at once, each in a world of its own. With several, each system call has one of them in turn.
 fn each(faults: &[Fault]) {
     if !require(&["ip"]) {
         return;
     }
+    let step = faults.len();
     let found: Vec<String> = std::thread::scope(|scope| {
-        let started: Vec<_> = faults.iter().map(|fault| scope.spawn(|| try_all(*fault))).collect();
+        let faults = faults.iter().enumerate();
+        let started: Vec<_> =
+            faults.map(|(first, fault)| scope.spawn(move || try_all(*fault, first, step))).collect();
         started.into_iter().flat_map(|one| one.join().unwrap_or_else(|_| vec!["a panic".into()])).collect()
     });
     assert!(found.is_empty(), "{} trials went wrong:\n{}", found.len(), found.join("\n"));
