@@ -21,6 +21,11 @@ const NEW_SYN_RECV: &str = "0C";
 /// over /proc does.
 pub(crate) fn count() -> io::Result<Sockets> {
     let total = used(&read("sockstat")?)?;
+    // A connection that nobody has counts until it is freed. So none is missed here, and for each of these files the kernel walks the
+    // hash table that all namespaces share: 5 ms on a machine with 24 GiB, two seconds for 200 abandoned namespaces.
+    if total == 0 {
+        return Ok(Sockets { total, tcp_orphans: 0 });
+    }
     let mut tcp_orphans = 0;
     // Connections are among them. Reading their tables walks those of the whole machine, some milliseconds a time.
     let tables: &[&str] = if total == 0 { &[] } else { &["tcp", "tcp6"] };
