@@ -11,6 +11,7 @@ use model::attachment::digest;
 use serde::Serialize;
 
 use crate::Error;
+use crate::elements::Elements;
 use crate::files::{self, Unsynced};
 use crate::journal::{Event, Journal, Outcome};
 use crate::kernel;
@@ -126,7 +127,12 @@ impl Run<'_> {
             Phase::Links => self.remove_links(&steps),
             Phase::Pins | Phase::Traces => {
                 let mut unsynced = Unsynced::default();
-                let outcomes = steps.iter().map(|step| self.one(&step.operation, &mut unsynced)).collect();
+                let elements = Elements::remove(&steps);
+                let outcomes = steps.iter().map(|step| match &step.operation {
+                    Operation::RemoveElements { owner, .. } => elements.outcome(owner),
+                    operation => self.one(operation, &mut unsynced),
+                });
+                let outcomes = outcomes.collect();
                 // What a power failure brings back of it is found again.
                 let _ = unsynced.sync();
                 outcomes
@@ -232,15 +238,6 @@ impl Run<'_> {
             Operation::RemoveCache { path, digest: wanted } => {
                 self.with_copy(path, || files::remove(path, |found| digest(found) == *wanted, unsynced))
             }
-            Operation::RemoveElements { owner, .. } => {
-                let removed = netlink::Socket::netfilter()
-                    .and_then(|mut socket| nft::remove_where(&mut socket, |other| other == owner));
-                match removed {
-                    Ok(0) => Outcome::AlreadyGone,
-                    Ok(_) => Outcome::Done,
-                    Err(error) => Outcome::Failed { why: error.to_string() },
-                }
-            }
             Operation::RemoveRules { rules } => crate::rules::remove(rules),
             Operation::ForgetFlows { address, flows } => crate::flows::forget(*address, flows),
             Operation::RemoveRecord { path, key } => {
@@ -250,8 +247,9 @@ impl Run<'_> {
             Operation::SaveLease { .. }
             | Operation::SaveCache { .. }
             | Operation::SaveRecord { .. }
+            | Operation::RemoveElements { .. }
             | Operation::ReplayDel { .. }
-            | Operation::RemoveLink(_) => Outcome::Failed { why: "it is of another phase".to_owned() },
+            | Operation::RemoveLink(_) => Outcome::Failed { why: "it is not done one by one".to_owned() },
         }
     }
 

@@ -6,6 +6,7 @@
 
 pub mod apply;
 pub mod connections;
+mod elements;
 mod error;
 pub mod files;
 pub mod flows;
