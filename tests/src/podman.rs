@@ -6,7 +6,7 @@ use rustix::mount::MountFlags;
 use serde_json::Value;
 
 use crate::image;
-use crate::process::{kill, run, wait_until};
+use crate::process::{kill, output, run, wait_until};
 use crate::world::World;
 
 /// Who wires Podman's containers.
@@ -89,9 +89,11 @@ impl Podman {
 
     /// Runs the podman command.
     pub fn podman(&self, arguments: &[&str]) -> String {
-        let all: Vec<&str> =
-            self.options.iter().map(String::as_str).chain(arguments.iter().copied()).collect();
-        run("podman", &all).trim().to_owned()
+        run("podman", &self.with_options(arguments)).trim().to_owned()
+    }
+
+    fn with_options<'a>(&'a self, arguments: &[&'a str]) -> Vec<&'a str> {
+        self.options.iter().map(String::as_str).chain(arguments.iter().copied()).collect()
     }
 
     /// Starts a container.
@@ -130,7 +132,11 @@ impl Podman {
 
     /// Removes a container as a user does.
     pub fn remove(&mut self, container: &PodmanContainer) {
-        self.podman(&["rm", "--force", "--time", "0", &container.id]);
+        // Of a container that crashed, the first may fail: it wants to stop it, and is told that it does not run.
+        wait_until("podman removes the container", || {
+            let remove = self.with_options(&["rm", "--force", "--time", "0", &container.id]);
+            output("podman", &remove).status.success()
+        });
         self.containers.retain(|other| other != container);
     }
 }

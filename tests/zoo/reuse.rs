@@ -7,18 +7,20 @@ use sys::NetNs;
 use crate::cage::Cage;
 
 /// Others make namespaces on this machine at the same time, and may take the inode first.
-const ATTEMPTS: usize = 100;
+const ATTEMPTS: u32 = 40;
 
 /// The identity of a dead namespace, and one that has its inode now: the kernel gives the lowest that is free.
 fn reused() -> Option<(NsId, NsInode, NetNs)> {
-    (0..ATTEMPTS).find_map(|_| {
+    (0..ATTEMPTS).find_map(|attempt| {
         let dead = NetNs::create().expect("a namespace");
         let (id, inode) = (dead.id().expect("an id"), dead.inode().expect("an inode"));
         drop(dead);
         wait_until("it is gone", || NetNs::by_id(id, inode).is_err());
-        // The inode is free only when the kernel has taken the namespace down.
-        std::thread::sleep(std::time::Duration::from_millis(150));
-        let takers: [NetNs; 12] = std::array::from_fn(|_| NetNs::create().expect("a namespace"));
+        // The inode is free only when the kernel has taken the namespace down, which waits for all that ended before.
+        std::thread::sleep(
+            std::time::Duration::from_millis(150) + attempt * std::time::Duration::from_millis(40),
+        );
+        let takers: [NetNs; 48] = std::array::from_fn(|_| NetNs::create().expect("a namespace"));
         let next = takers.into_iter().find(|netns| netns.inode().ok() == Some(inode))?;
         Some((id, inode, next))
     })
