@@ -43,9 +43,6 @@ pub fn objections(snapshot: &Snapshot) -> Vec<String> {
             found.push(format!("{} has a namespace, {}", wiring.label(), namespace.label()));
         }
     }
-    // A container may be in it, with an address that somebody leased before.
-    let unread = snapshot.namespaces.iter().filter(|namespace| !namespace.readable);
-    found.extend(unread.map(|namespace| format!("{} could not be read", namespace.label())));
     let hidden = snapshot.coverage.iter().filter(|gap| gap.source.hides_holders());
     found.extend(hidden.map(|gap| format!("{} could not be read: {}", gap.object, gap.why)));
     found
