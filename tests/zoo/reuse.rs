@@ -1,5 +1,7 @@
 //! Numbers that were given again.
 
+use std::time::{Duration, Instant};
+
 use model::{NsId, NsInode};
 use podplumb_tests::{Podplumb, World, require, wait_until};
 use sys::NetNs;
@@ -7,22 +9,29 @@ use sys::NetNs;
 use crate::cage::Cage;
 
 /// Others make namespaces on this machine at the same time, and may take the inode first.
-const ATTEMPTS: u32 = 40;
+const ATTEMPTS: usize = 4;
+/// How long the kernel may need to take a namespace down, after all that ended before, and how many are made meanwhile.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(25);
 
-/// The identity of a dead namespace, and one that has its inode now: the kernel gives the lowest that is free.
+/// The identity of a dead namespace, and one that has its inode now: the kernel gives the lowest that is free, so whoever keeps
+/// what he gets comes to it in the end.
 fn reused() -> Option<(NsId, NsInode, NetNs)> {
-    (0..ATTEMPTS).find_map(|attempt| {
+    (0..ATTEMPTS).find_map(|_| {
         let dead = NetNs::create().expect("a namespace");
         let (id, inode) = (dead.id().expect("an id"), dead.inode().expect("an inode"));
         drop(dead);
         wait_until("it is gone", || NetNs::by_id(id, inode).is_err());
-        // The inode is free only when the kernel has taken the namespace down, which waits for all that ended before.
-        std::thread::sleep(
-            std::time::Duration::from_millis(150) + attempt * std::time::Duration::from_millis(40),
-        );
-        let takers: [NetNs; 48] = std::array::from_fn(|_| NetNs::create().expect("a namespace"));
-        let next = takers.into_iter().find(|netns| netns.inode().ok() == Some(inode))?;
-        Some((id, inode, next))
+        let (start, mut others) = (Instant::now(), Vec::new());
+        while start.elapsed() < PATIENCE {
+            let next = NetNs::create().expect("a namespace");
+            if next.inode().ok() == Some(inode) {
+                return Some((id, inode, next));
+            }
+            others.push(next);
+            std::thread::sleep(PAUSE);
+        }
+        None
     })
 }
 
