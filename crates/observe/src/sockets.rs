@@ -64,9 +64,10 @@ pub(crate) fn inside(proc_files: &[ProcFile]) -> netlink::Result<Inside> {
 }
 
 /// Packets that the kernel sends without anybody asking: IPv6 router solicitations, which go on for as long as nobody answers
-/// (RFC 7559), and multicast listener reports.
+/// (RFC 7559), multicast listener reports, and the solicitation that looks for duplicates of an interface's own address in its first
+/// seconds (RFC 4862). A router's packets count even if its solicitations do not.
 pub(crate) fn housekeeping() -> u64 {
-    let own = ["Icmp6OutRouterSolicits", "Icmp6OutMLDv2Reports"];
+    let own = ["Icmp6OutRouterSolicits", "Icmp6OutMLDv2Reports", "Icmp6OutNeighborSolicits"];
     let table = read("snmp6").unwrap_or_default();
     let lines = table.lines().filter_map(|line| {
         let mut fields = line.split_ascii_whitespace();
