@@ -162,6 +162,8 @@ impl Run<'_> {
             return;
         }
         let why = match &step.operation {
+            // What has no copy cannot be put back, and DEL of the plugins would release the lease.
+            operation if operation.copied().is_some() => "there is no copy of all of its files",
             Operation::ReplayDel { essential: true, .. } => {
                 "its plugins' DEL did not succeed, and only they know what they made"
             }
