@@ -6,7 +6,7 @@ use observe::runtimes;
 use super::reclaim::{carry_out, nothing, open};
 use crate::arguments::{ReclaimOptions, Shape};
 use crate::commands::look;
-use crate::output::{Ended, hinted, paint, print, print_json};
+use crate::output::{Ended, hinted, note, paint, print, print_json};
 
 pub(super) fn run(options: &ReclaimOptions) -> anyhow::Result<Ended> {
     // Locked before the look, so that what is found is still there.
@@ -37,7 +37,7 @@ pub(super) fn run(options: &ReclaimOptions) -> anyhow::Result<Ended> {
     }
     let boot = analyze::boot(&snapshot, earliest);
     for (object, why) in &boot.left {
-        eprintln!("left alone: {}: {}", printable(object), printable(why));
+        note(format_args!("left alone: {}: {}", printable(object), printable(why)));
     }
     let Some(mut journal) = journal else {
         match options.output {

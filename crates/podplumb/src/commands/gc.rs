@@ -14,7 +14,7 @@ use model::{AttachmentKey, Snapshot};
 use super::cni::{LOCK_DIR, dirs, tell};
 use super::{look, require_root, snapshot_of, tell_coverage};
 use crate::arguments::{CollectOptions, Shape};
-use crate::output::{Ended, hinted, print, print_json};
+use crate::output::{Ended, hinted, note, print, print_json};
 
 pub(crate) fn run(options: &CollectOptions) -> anyhow::Result<Ended> {
     require_root(&options.node, "gc")?;
@@ -39,7 +39,7 @@ pub(crate) fn run(options: &CollectOptions) -> anyhow::Result<Ended> {
         return Ok(if stale.is_empty() { Ended::Fine } else { Ended::Found });
     };
     let leaks = analyze::leaks(&first, None, options.grace);
-    eprintln!("looking again in {}", model::time::short(options.grace));
+    note(format_args!("looking again in {}", model::time::short(options.grace)));
     std::thread::sleep(options.grace);
     let second = look(&options.node.live)?;
     refuse(&second)?;
@@ -68,7 +68,7 @@ fn refuse(snapshot: &Snapshot) -> anyhow::Result<()> {
     let objections = collect::objections(snapshot);
     let Some(first) = objections.first() else { return Ok(()) };
     for other in &objections[1..] {
-        eprintln!("also: {}", printable(other));
+        note(format_args!("also: {}", printable(other)));
     }
     Err(hinted(
         format!("which attachments are valid cannot be told: {}; nothing was changed", printable(first)),
@@ -88,7 +88,7 @@ fn save(options: &CollectOptions, plan: &Plan, journal: &mut Journal) -> anyhow:
     let surroundings = Surroundings { plugin_dirs: options.cni_bin_dir.clone() };
     let saved = ::reclaim::apply(&copies, journal, &surroundings, |_| {})?;
     if let Some(run) = saved.first().and_then(|applied| applied.id.split('.').next()) {
-        eprintln!("leases and cache entries can be put back: podplumb undo {run}");
+        note(format_args!("leases and cache entries can be put back: podplumb undo {run}"));
     }
     Ok(())
 }
@@ -107,12 +107,12 @@ fn call(
         let network = match load(&live.cni_conf_dir, name) {
             Ok(network) => network,
             Err(why) => {
-                eprintln!("left alone: network {name}: {}", printable(&why));
+                note(format_args!("left alone: network {name}: {}", printable(&why)));
                 continue;
             }
         };
         if network.disable_gc {
-            eprintln!("left alone: network {name}: its configuration says disableGC");
+            note(format_args!("left alone: network {name}: its configuration says disableGC"));
             continue;
         }
         // What came since the second look is young.

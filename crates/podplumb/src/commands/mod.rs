@@ -14,7 +14,7 @@ pub(crate) mod undo;
 pub(crate) mod watch;
 pub(crate) mod who;
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use anyhow::Context;
@@ -115,5 +115,5 @@ fn require_root(options: &NodeOptions, command: &str) -> anyhow::Result<()> {
 
 /// What could not be seen, on stderr: it is not data.
 fn tell_coverage(snapshot: &Snapshot) {
-    eprint!("{}", analyze::render::coverage(&snapshot.coverage));
+    let _ = std::io::stderr().write_all(analyze::render::coverage(&snapshot.coverage).as_bytes());
 }

@@ -7,7 +7,7 @@ use model::Snapshot;
 
 use crate::arguments::{ReclaimOptions, Shape};
 use crate::commands::{look, require_root, snapshot_of, tell_coverage};
-use crate::output::{Ended, hinted, paint, print, print_json};
+use crate::output::{Ended, hinted, note, paint, print, print_json};
 
 pub(crate) fn run(options: &ReclaimOptions) -> anyhow::Result<Ended> {
     require_root(&options.node, "reclaim")?;
@@ -24,10 +24,10 @@ fn apply(options: &ReclaimOptions) -> anyhow::Result<Ended> {
     let mut journal = open(options)?;
     for finished in ::reclaim::resume(&mut journal)? {
         let object = printable(&finished.step.operation.to_string());
-        eprintln!(
+        note(format_args!(
             "finished what a killed run had begun: {object}: {}",
             printable(&finished.outcome.to_string())
-        );
+        ));
     }
     let snapshot = snapshot_of(&options.node)?;
     let leaks = analyze::leaks(&snapshot, None, options.grace);
@@ -41,14 +41,14 @@ fn apply(options: &ReclaimOptions) -> anyhow::Result<Ended> {
     let held = ::reclaim::kernel::hold(&plan);
     let targets = leaks.count(Verdict::Orphan);
     let targets = if targets == 1 { "1 orphan".to_owned() } else { format!("{targets} orphans") };
-    eprintln!("{targets}; looking again in {}", model::time::short(options.grace));
+    note(format_args!("{targets}; looking again in {}", model::time::short(options.grace)));
     std::thread::sleep(options.grace);
     let again = look(&options.node.live)?;
     let leaks_again = analyze::leaks(&again, Some(&snapshot), options.grace);
     let confirmed = Plan::confirmed((&snapshot, &leaks), (&again, &leaks_again));
     drop(held);
     for (target, why) in &confirmed.dropped {
-        eprintln!("left alone: {}: {}", printable(target), printable(why));
+        note(format_args!("left alone: {}: {}", printable(target), printable(why)));
     }
     if confirmed.plan.is_empty() {
         return nothing(options);
@@ -108,7 +108,7 @@ fn dry_run(options: &ReclaimOptions) -> anyhow::Result<Ended> {
         }
     }
     if let Some(excess) = too_much(&analyze::excess(leaks.with(Verdict::Orphan), &leaks, options.max)) {
-        eprintln!("--apply will refuse, unless --max allows it: {excess}");
+        note(format_args!("--apply will refuse, unless --max allows it: {excess}"));
     }
     tell_coverage(&snapshot);
     Ok(if plan.is_empty() { Ended::Fine } else { Ended::Found })
