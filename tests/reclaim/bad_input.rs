@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use podplumb_tests::{World, require, run, wait_until};
+use podplumb_tests::{require, run, wait_until};
 use serde_json::json;
 
 use crate::leak::{journal, netns_name, podplumb};
@@ -82,7 +82,7 @@ fn without_its_journal_line_nothing_is_removed_however_full_the_disk_is() {
     if !require(&NEEDS) {
         return;
     }
-    let _world = World::enter();
+    let _world = crate::leak::alone();
     tmpfs(STATE, "size=256k");
     let pages = [0, 1, 2, 3, 4, 8];
     let mut refused = 0;
@@ -113,7 +113,7 @@ fn a_read_only_journal_or_lease_directory_stops_what_needs_it() {
     if !require(&NEEDS) {
         return;
     }
-    let _world = World::enter();
+    let _world = crate::leak::alone();
     let pod = Pod::leaked(2, "web");
     tmpfs(STATE, "size=64k,ro");
     let output = reclaim();
@@ -137,7 +137,7 @@ fn on_a_full_disk_leases_are_released_nevertheless() {
     if !require(&NEEDS) {
         return;
     }
-    let _world = World::enter();
+    let _world = crate::leak::alone();
     tmpfs("/var/lib/cni/networks", "size=64k");
     let pod = Pod::leaked(3, "web");
     fill("/var/lib/cni/networks", 0);
@@ -151,7 +151,7 @@ fn planted_links_lead_nowhere() {
     if !require(&NEEDS) {
         return;
     }
-    let world = World::enter();
+    let world = crate::leak::alone();
     let pod = Pod::leaked(4, "web");
     let precious = world.path().join("precious");
     std::fs::create_dir(&precious).unwrap();
@@ -179,7 +179,7 @@ fn names_do_not_steer_the_terminal() {
     if !require(&NEEDS) {
         return;
     }
-    let _world = World::enter();
+    let _world = crate::leak::alone();
     let pod = Pod::leaked(5, "\u{1b}[2J\u{1b}]0;owned\u{7}web\r\n");
     let dry = podplumb().run(&["reclaim", "--grace", "0s"]);
     let refused = podplumb().run(&["reclaim", "--apply", "--grace", "1h"]);

@@ -52,7 +52,7 @@ fn what_an_earlier_boot_left_is_quarantined_and_can_be_put_back() {
     if !require(&NEEDS) {
         return;
     }
-    let world = World::enter();
+    let world = crate::leak::alone();
     restarted(&world, 1);
     // What this boot made stays, whatever it looks like.
     std::fs::write(format!("{LEASES}/10.213.1.99"), format!("{}\r\neth0", id(0x1ff))).unwrap();
@@ -78,7 +78,7 @@ fn once_a_container_or_a_runtime_runs_boot_refuses() {
     if !require(&NEEDS) {
         return;
     }
-    let world = World::enter();
+    let world = crate::leak::alone();
     restarted(&world, 2);
     let refuses = |why: &str, options: &[&str]| {
         world.hide_others();

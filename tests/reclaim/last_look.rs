@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use podplumb_tests::{World, binaries, require, run, wait_until};
+use podplumb_tests::{binaries, require, run, wait_until};
 
 use crate::leak::{Leaked, cached, pinned, plugin};
 
@@ -12,7 +12,7 @@ const NEEDS: [&str; 2] = ["ip", "nsenter"];
 
 /// Runs reclaim with an orphan whose plugin waits, lets `arrive` move into another orphan meanwhile, and returns what reclaim printed.
 fn while_a_plugin_works<T>(arrive: impl FnOnce(&Leaked) -> T) -> (String, Leaked, T) {
-    let world = World::enter();
+    let world = crate::leak::alone();
     let (began, go_on) = ("/run/plugin-began", "/run/plugin-may-go-on");
     let script = format!("touch {began}; while [ ! -e {go_on} ]; do sleep 0.02; done");
     let bin_dir = plugin(&world, "slow", &script);

@@ -1,10 +1,34 @@
 //! Things that leaked, made for real.
 
+use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use podplumb_tests::{Podplumb, World, output, run};
 use serde_json::json;
+
+/// A world in which no other test of this program looks at the same time: a podplumb that looks has every namespace of the machine open
+/// for a moment, and reclaim leaves alone what somebody has open.
+pub(crate) fn alone() -> Alone {
+    static TURN: Mutex<()> = Mutex::new(());
+    // A test that failed has had its turn.
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    Alone { world: World::enter(), _turn: turn }
+}
+
+pub(crate) struct Alone {
+    world: World,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Deref for Alone {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
 
 /// podplumb on a node without a runtime: what no process and no socket holds is an orphan.
 pub(crate) fn podplumb() -> Podplumb {

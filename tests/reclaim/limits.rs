@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use podplumb_tests::{World, binaries, output, require, wait_until};
+use podplumb_tests::{binaries, output, require, wait_until};
 
 use crate::leak::{journal, pinned, podplumb};
 
@@ -13,7 +13,7 @@ fn above_the_limit_nothing_at_all_is_done() {
     if !require(&NEEDS) {
         return;
     }
-    let _world = World::enter();
+    let _world = crate::leak::alone();
     let leaked: Vec<_> = (0..3).map(pinned).collect();
     let podplumb = podplumb();
     let dry = podplumb.run(&["reclaim", "--grace", "0s", "--max", "2"]);
@@ -39,7 +39,7 @@ fn a_second_reclaim_and_an_undo_refuse_while_one_waits_and_name_it() {
     if !require(&NEEDS) {
         return;
     }
-    let _world = World::enter();
+    let _world = crate::leak::alone();
     let leaked = pinned(0);
     std::thread::sleep(std::time::Duration::from_millis(2100));
     let mut first = Command::new(binaries().join("podplumb"))

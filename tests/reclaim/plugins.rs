@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use podplumb_tests::{World, require, wait_until};
+use podplumb_tests::{require, wait_until};
 
 use crate::leak::{cached_chain, pinned, plugin, podplumb};
 
@@ -13,7 +13,7 @@ fn every_plugin_of_the_chain_is_called_also_after_one_that_fails_and_the_rest_wa
     if !require(&["ip"]) {
         return;
     }
-    let world = World::enter();
+    let world = crate::leak::alone();
     let mut bin_dir = String::new();
     for (name, then) in [("first", "true"), ("second", "[ -e /run/second-works ]"), ("third", "true")] {
         bin_dir = plugin(&world, name, &format!("echo {name} $CNI_COMMAND >> {CALLS}\n{then}"));
@@ -44,7 +44,7 @@ fn an_address_that_another_container_has_by_now_is_not_in_the_result_that_plugin
     if !require(&["ip"]) {
         return;
     }
-    let world = World::enter();
+    let world = crate::leak::alone();
     let bin_dir = plugin(&world, "told", &format!("echo \"$config\" > {CALLS}"));
     let leaked = pinned(0x5002);
     let entry = cached_chain("de15e0f7b1c2e4d66", &["told"], &leaked.netns);
