@@ -4,9 +4,11 @@
 //! differs between the wiring that is there and the one that is wanted.
 
 pub mod name;
+mod resolve;
 pub mod topology;
 pub mod wiring;
 
 pub use name::LabName;
+pub use resolve::{Resolved, resolve};
 pub use topology::Topology;
 pub use wiring::Wiring;

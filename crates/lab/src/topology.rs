@@ -18,7 +18,8 @@ mod read;
 pub use group::{Group, OneOrMany};
 pub use link::{End, Link, LinkSettings};
 pub use machine::{Bridge, Machine, Macvlan, MacvlanMode, Pods, Switch, Vxlan};
-pub use read::{ReadError, Step, from_yaml, schema, to_yaml};
+pub use read::{Fault, ReadError, Step, from_yaml, schema, to_yaml};
+pub(crate) use read::{nearest, printable};
 
 use ipnet::IpNet;
 use schemars::JsonSchema;
