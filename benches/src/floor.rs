@@ -44,6 +44,7 @@ impl Floor {
                 peer_name: &"eth0".parse().expect("a name"),
                 peer_mac: Some(MacAddr([2, 2, 0, 0, (n >> 8) as u8, n as u8])),
                 peer_netns: Some(netns.as_fd()),
+                indices: None,
             };
             let stamp = Change { alias: Some("podplumb:bench:floor:eth0"), ..Change::default() };
             let made = socket.batch(vec![link::create_veth(&veth), link::change_by_name(&name, &stamp)]);

@@ -3,12 +3,24 @@
 //! A [`Topology`] is the file; [`resolve`] makes a [`Wiring`] of it, which has every name, address and route; a [`Plan`] is what
 //! differs between the wiring that is there and the one that is wanted.
 
+mod error;
+mod lab;
 pub mod name;
+mod plan;
+mod record;
 mod resolve;
+mod site;
+mod temporary;
 pub mod topology;
 pub mod wiring;
 
+pub use error::{Error, Result};
+pub use lab::{Guest, Raised, Removed, UpOptions};
 pub use name::LabName;
+pub use plan::{Part, Piece, Plan};
+pub use record::{Identity, Labs, Record, State};
 pub use resolve::{Resolved, resolve};
+pub use site::Started;
+pub use temporary::Lab;
 pub use topology::Topology;
 pub use wiring::Wiring;

@@ -6,7 +6,7 @@ use model::{IfIndex, IfName, MacAddr};
 
 use crate::link::{
     IFF_UP, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINKINFO, IFLA_NET_NS_FD,
-    RTM_NEWLINK, ends, ifinfomsg,
+    RTM_NEWLINK, ends, ifinfomsg, octets,
 };
 use crate::message::{CREATE_EXCLUSIVE, Request};
 
@@ -25,6 +25,8 @@ pub struct Device<'a> {
     pub netns: Option<BorrowedFd<'a>>,
     /// Whether it is made up.
     pub up: bool,
+    /// Its index; the kernel picks one if none is given. Fails with EBUSY if it is taken.
+    pub index: Option<IfIndex>,
 }
 
 /// What kind of interface.
@@ -34,6 +36,8 @@ pub enum Kind {
     Bridge {
         /// Whether its ports have VLANs (`IFLA_BR_VLAN_FILTERING`).
         vlans: bool,
+        /// Whether it takes part in a spanning tree (`IFLA_BR_STP_STATE`).
+        stp: bool,
     },
     /// A MAC of its own on a lower interface.
     Macvlan {
@@ -58,6 +62,8 @@ pub enum Kind {
         /// 1 to 4094.
         id: u16,
     },
+    /// Frames in UDP.
+    Vxlan(Vxlan),
     /// Takes everything and sends nothing.
     Dummy,
     /// Where ingress traffic is led to be shaped.
@@ -67,6 +73,21 @@ pub enum Kind {
         /// Its routing table.
         table: u32,
     },
+}
+
+/// What a VXLAN device is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vxlan {
+    /// Network identifier.
+    pub id: u32,
+    /// UDP port.
+    pub port: u16,
+    /// The address that it sends from.
+    pub local: Option<std::net::IpAddr>,
+    /// The interface that it sends through. The device then refuses an MTU that does not fit into that one's.
+    pub lower: Option<IfIndex>,
+    /// Whether it learns from what comes who is where.
+    pub learning: bool,
 }
 
 /// Modes of a macvlan (`MACVLAN_MODE_*`).
@@ -96,6 +117,7 @@ impl Kind {
             Kind::Macvlan { .. } => "macvlan",
             Kind::Ipvlan { .. } => "ipvlan",
             Kind::Vlan { .. } => "vlan",
+            Kind::Vxlan(_) => "vxlan",
             Kind::Dummy => "dummy",
             Kind::Ifb => "ifb",
             Kind::Vrf { .. } => "vrf",
@@ -105,8 +127,9 @@ impl Kind {
     /// The option that a kernel has to be built with.
     pub fn kernel_option(self) -> &'static str {
         match self {
-            Kind::Bridge { vlans: false } => "CONFIG_BRIDGE",
-            Kind::Bridge { vlans: true } => "CONFIG_BRIDGE_VLAN_FILTERING",
+            Kind::Bridge { vlans: false, .. } => "CONFIG_BRIDGE",
+            Kind::Bridge { vlans: true, .. } => "CONFIG_BRIDGE_VLAN_FILTERING",
+            Kind::Vxlan(_) => "CONFIG_VXLAN",
             Kind::Macvlan { .. } => "CONFIG_MACVLAN",
             Kind::Ipvlan { .. } => "CONFIG_IPVLAN",
             Kind::Vlan { .. } => "CONFIG_VLAN_8021Q",
@@ -126,6 +149,7 @@ impl Kind {
     }
 
     fn data(self, request: Request) -> Request {
+        const BR_STP_STATE: u16 = 5;
         const BR_VLAN_FILTERING: u16 = 7;
         const MACVLAN_MODE: u16 = 1;
         const MACVLAN_BC_QUEUE_LEN: u16 = 7;
@@ -133,7 +157,14 @@ impl Kind {
         const VLAN_ID: u16 = 1;
         const VRF_TABLE: u16 = 1;
         match self {
-            Kind::Bridge { vlans: true } => request.nest(IFLA_INFO_DATA, |r| r.attr(BR_VLAN_FILTERING, &[1])),
+            Kind::Bridge { vlans: false, stp: false } | Kind::Dummy | Kind::Ifb => request,
+            Kind::Bridge { vlans, stp } => request.nest(IFLA_INFO_DATA, |mut r| {
+                if stp {
+                    r = r.attr_u32(BR_STP_STATE, 1);
+                }
+                if vlans { r.attr(BR_VLAN_FILTERING, &[1]) } else { r }
+            }),
+            Kind::Vxlan(vxlan) => request.nest(IFLA_INFO_DATA, |r| vxlan.data(r)),
             Kind::Macvlan { mode, broadcast_queue, .. } => request.nest(IFLA_INFO_DATA, |r| {
                 let r = r.attr_u32(MACVLAN_MODE, mode as u32);
                 match broadcast_queue {
@@ -146,7 +177,28 @@ impl Kind {
             }
             Kind::Vlan { id, .. } => request.nest(IFLA_INFO_DATA, |r| r.attr(VLAN_ID, &id.to_ne_bytes())),
             Kind::Vrf { table } => request.nest(IFLA_INFO_DATA, |r| r.attr_u32(VRF_TABLE, table)),
-            Kind::Bridge { vlans: false } | Kind::Dummy | Kind::Ifb => request,
+        }
+    }
+}
+
+impl Vxlan {
+    fn data(self, request: Request) -> Request {
+        const ID: u16 = 1;
+        const LINK: u16 = 3;
+        const LOCAL: u16 = 4;
+        const LEARNING: u16 = 7;
+        const PORT: u16 = 15;
+        const LOCAL6: u16 = 17;
+        let mut request = request
+            .attr_u32(ID, self.id)
+            .attr(LEARNING, &[u8::from(self.learning)])
+            .attr(PORT, &self.port.to_be_bytes());
+        if let Some(local) = self.local {
+            request = request.attr(if local.is_ipv4() { LOCAL } else { LOCAL6 }, &octets(local));
+        }
+        match self.lower {
+            Some(IfIndex(lower)) => request.attr_u32(LINK, lower),
+            None => request,
         }
     }
 }
@@ -154,9 +206,13 @@ impl Kind {
 /// Makes an interface; fails with EEXIST if the name is taken, and with EOPNOTSUPP if the kernel does not have the kind.
 pub fn create(device: &Device<'_>) -> Request {
     let flags = if device.up { IFF_UP } else { 0 };
-    let mut request =
-        Request::new("create link", RTM_NEWLINK, CREATE_EXCLUSIVE, &ifinfomsg(0, 0, flags, flags))
-            .attr_str(IFLA_IFNAME, device.name.as_str());
+    let mut request = Request::new(
+        "create link",
+        RTM_NEWLINK,
+        CREATE_EXCLUSIVE,
+        &ifinfomsg(0, device.index.map_or(0, |i| i.0), flags, flags),
+    )
+    .attr_str(IFLA_IFNAME, device.name.as_str());
     request = ends(request, device.mac, device.mtu_bytes);
     if let Some(IfIndex(lower)) = device.kind.lower() {
         request = request.attr_u32(IFLA_LINK, lower);
@@ -170,5 +226,13 @@ pub fn create(device: &Device<'_>) -> Request {
 /// A bridge without VLANs, up. With a MAC of its own, it does not change its address whenever a port with a lower one
 /// comes or goes.
 pub fn create_bridge(name: &IfName, mac: Option<MacAddr>, mtu_bytes: Option<u32>) -> Request {
-    create(&Device { name, kind: Kind::Bridge { vlans: false }, mac, mtu_bytes, netns: None, up: true })
+    create(&Device {
+        name,
+        kind: Kind::Bridge { vlans: false, stp: false },
+        mac,
+        mtu_bytes,
+        netns: None,
+        up: true,
+        index: None,
+    })
 }

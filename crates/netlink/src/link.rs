@@ -104,14 +104,17 @@ pub struct Veth<'a> {
     pub peer_mac: Option<MacAddr>,
     /// Where the other end goes; `None`: the same namespace.
     pub peer_netns: Option<BorrowedFd<'a>>,
+    /// Indices of the end that stays and of the other; the kernel picks them unless given.
+    pub indices: Option<(IfIndex, IfIndex)>,
 }
 
 /// Creates a veth pair; fails with EEXIST if either name is taken.
 ///
 /// The peer cannot be made up in the same message (ENOTCONN, Linux 6.18): it is set up from inside.
 pub fn create_veth(veth: &Veth<'_>) -> Request {
+    let (index, peer_index) = veth.indices.map_or((0, 0), |(own, peer)| (own.0, peer.0));
     let mut request =
-        Request::new("create veth", RTM_NEWLINK, CREATE_EXCLUSIVE, &ifinfomsg(0, 0, IFF_UP, IFF_UP))
+        Request::new("create veth", RTM_NEWLINK, CREATE_EXCLUSIVE, &ifinfomsg(0, index, IFF_UP, IFF_UP))
             .attr_str(IFLA_IFNAME, veth.name.as_str());
     request = ends(request, veth.mac, veth.mtu_bytes);
     if let Some(IfIndex(master)) = veth.master {
@@ -120,7 +123,7 @@ pub fn create_veth(veth: &Veth<'_>) -> Request {
     request.nest(IFLA_LINKINFO, |r| {
         r.attr_str(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, |r| {
             r.nest(VETH_INFO_PEER, |r| {
-                let r = r.raw(&ifinfomsg(0, 0, 0, 0)).attr_str(IFLA_IFNAME, veth.peer_name.as_str());
+                let r = r.raw(&ifinfomsg(0, peer_index, 0, 0)).attr_str(IFLA_IFNAME, veth.peer_name.as_str());
                 let r = ends(r, veth.peer_mac, veth.mtu_bytes);
                 match veth.peer_netns {
                     Some(fd) => r.attr_u32(IFLA_NET_NS_FD, fd.as_raw_fd().cast_unsigned()),

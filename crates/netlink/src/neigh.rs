@@ -6,10 +6,11 @@ use model::{FdbEntry, IfIndex, MacAddr, Neighbour};
 
 use crate::error::Result;
 use crate::link::{family, octets};
-use crate::message::{Attributes, Request};
+use crate::message::{Attributes, CREATE_OR_REPLACE, Request};
 use crate::socket::Socket;
 
 const RTM_NEWNEIGH: u16 = 28;
+const RTM_DELNEIGH: u16 = 29;
 const RTM_GETNEIGH: u16 = 30;
 const NDMSG: usize = 12;
 const NDA_DST: u16 = 1;
@@ -18,8 +19,14 @@ const NDA_MASTER: u16 = 9;
 const AF_BRIDGE: u8 = 7;
 const NUD_STALE: u16 = 0x04;
 const NUD_NOARP: u16 = 0x40;
+const NUD_PERMANENT: u16 = 0x80;
+/// The entry is the device's own (a tunnel's), or its bridge's.
+const NTF_SELF: u8 = 0x02;
+const NTF_MASTER: u8 = 0x04;
 /// `NLM_F_REPLACE`: what is there is changed, and nothing is made.
 const REPLACE: u16 = 0x100;
+/// `NLM_F_CREATE | NLM_F_APPEND`: one more, beside those that are there.
+const CREATE_APPEND: u16 = 0x400 | 0x800;
 
 fn ndmsg(family: u8) -> [u8; NDMSG] {
     let mut header = [0; NDMSG];
@@ -45,6 +52,65 @@ pub fn replace(device: IfIndex, address: IpAddr, mac: MacAddr) -> Request {
     Request::new("change neighbour", RTM_NEWNEIGH, REPLACE, &entry(device, address, NUD_STALE))
         .attr(NDA_DST, &octets(address))
         .attr(NDA_LLADDR, &mac.0)
+}
+
+/// Makes a neighbour that is never asked for, or makes the one that is there so.
+pub fn add_permanent(device: IfIndex, address: IpAddr, mac: MacAddr) -> Request {
+    Request::new("add neighbour", RTM_NEWNEIGH, CREATE_OR_REPLACE, &entry(device, address, NUD_PERMANENT))
+        .attr(NDA_DST, &octets(address))
+        .attr(NDA_LLADDR, &mac.0)
+}
+
+/// Forgets a neighbour.
+pub fn delete(device: IfIndex, address: IpAddr) -> Request {
+    Request::new("remove neighbour", RTM_DELNEIGH, 0, &entry(device, address, 0))
+        .attr(NDA_DST, &octets(address))
+}
+
+/// Where frames to a MAC go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forwarding {
+    /// Out of this port of a bridge.
+    Port,
+    /// Through a tunnel, to the one at this address.
+    Tunnel(IpAddr),
+    /// Through a tunnel, to this one besides others: for frames to nobody in particular.
+    AlsoTunnel(IpAddr),
+}
+
+/// Adds a static entry to the forwarding database of a port's bridge, or of a tunnel.
+pub fn add_fdb(device: IfIndex, mac: MacAddr, to: Forwarding) -> Request {
+    let flags = if matches!(to, Forwarding::AlsoTunnel(_)) { CREATE_APPEND } else { CREATE_OR_REPLACE };
+    fdb_request("add forwarding entry", RTM_NEWNEIGH, flags, device, mac, to)
+}
+
+/// Removes an entry of a forwarding database.
+pub fn delete_fdb(device: IfIndex, mac: MacAddr, to: Forwarding) -> Request {
+    fdb_request("remove forwarding entry", RTM_DELNEIGH, 0, device, mac, to)
+}
+
+fn fdb_request(
+    what: &'static str,
+    kind: u16,
+    flags: u16,
+    device: IfIndex,
+    mac: MacAddr,
+    to: Forwarding,
+) -> Request {
+    let mut header = ndmsg(AF_BRIDGE);
+    header[4..8].copy_from_slice(&device.0.to_ne_bytes());
+    // Of a bridge's entry, "no ARP" says static, and "permanent" that it is the bridge's own address.
+    let (state, flag) = match to {
+        Forwarding::Port => (NUD_NOARP, NTF_MASTER),
+        _ => (NUD_NOARP | NUD_PERMANENT, NTF_SELF),
+    };
+    header[8..10].copy_from_slice(&state.to_ne_bytes());
+    header[10] = flag;
+    let request = Request::new(what, kind, flags, &header).attr(NDA_LLADDR, &mac.0);
+    match to {
+        Forwarding::Port => request,
+        Forwarding::Tunnel(remote) | Forwarding::AlsoTunnel(remote) => request.attr(NDA_DST, &octets(remote)),
+    }
 }
 
 /// All neighbours (ARP and ND) of the socket's namespace that have been asked for.

@@ -13,6 +13,7 @@ use crate::message::{Attributes, CREATE_EXCLUSIVE, Request};
 use crate::socket::Socket;
 
 const RTM_NEWQDISC: u16 = 36;
+const RTM_DELQDISC: u16 = 37;
 const RTM_GETQDISC: u16 = 38;
 const RTM_NEWTFILTER: u16 = 44;
 const TCMSG: usize = 20;
@@ -87,6 +88,50 @@ pub fn limit(index: IfIndex, limit: Limit) -> Request {
                 Err(_) => r.attr(TCA_TBF_RATE64, &limit.rate.to_ne_bytes()),
             }
         })
+}
+
+/// What happens to packets on a bad line (tc-netem(8)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Impairment {
+    /// How long each is kept, in microseconds.
+    pub delay_us: u32,
+    /// How many of a million are lost.
+    pub loss_ppm: u32,
+    /// Bytes a second; 0: no limit.
+    pub rate: u64,
+}
+
+/// Keeps or loses what the interface sends. Fails with ENOENT on a kernel without CONFIG_NET_SCH_NETEM.
+pub fn impair(index: IfIndex, line: Impairment) -> Request {
+    const HANDLE: u32 = 0x1_0000;
+    const NETEM_RATE: u16 = 6;
+    const NETEM_RATE64: u16 = 8;
+    const NETEM_LATENCY64: u16 = 10;
+    /// Packets that may wait; tc's own default is 1,000, which is too few for a long fast line.
+    const WAITING: u32 = 10_000;
+    let loss = u64::from(line.loss_ppm) * u64::from(u32::MAX) / 1_000_000;
+    // struct tc_netem_qopt: latency, limit, loss, gap, duplicate, jitter.
+    let mut options = [0u8; 24];
+    options[4..8].copy_from_slice(&WAITING.to_ne_bytes());
+    options[8..12].copy_from_slice(&u32::try_from(loss).unwrap_or(u32::MAX).to_ne_bytes());
+    let nanoseconds = i64::from(line.delay_us) * 1_000;
+    Request::new("impair", RTM_NEWQDISC, CREATE_EXCLUSIVE, &tcmsg(index, HANDLE, ROOT, 0))
+        .attr_str(TCA_KIND, "netem")
+        .enclose(TCA_OPTIONS, |r| {
+            let r = r.raw(&options).attr(NETEM_LATENCY64, &nanoseconds.to_ne_bytes());
+            if line.rate == 0 {
+                return r;
+            }
+            // struct tc_netem_rate: rate, packet overhead, cell size, cell overhead.
+            let mut rate = [0u8; 16];
+            rate[..4].copy_from_slice(&u32::try_from(line.rate).unwrap_or(u32::MAX).to_ne_bytes());
+            r.attr(NETEM_RATE, &rate).attr(NETEM_RATE64, &line.rate.to_ne_bytes())
+        })
+}
+
+/// Takes the interface's queue away; it gets the default one.
+pub fn remove(index: IfIndex) -> Request {
+    Request::new("remove queue", RTM_DELQDISC, 0, &tcmsg(index, 0, ROOT, 0))
 }
 
 /// Leads everything that `from` receives through `to` (an ifb), where it can be limited: two requests.

@@ -30,6 +30,7 @@ const RTN_UNICAST: u8 = 1;
 const RT_TABLE_MAIN: u32 = 254;
 const RT_SCOPE_LINK: u8 = 253;
 const RTM_F_CLONED: u32 = 0x200;
+const RTNH_F_ONLINK: u32 = 4;
 
 /// A route to be added.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +53,8 @@ pub struct NewRoute {
     pub scope: Option<u8>,
     /// Preferred source address.
     pub source: Option<IpAddr>,
+    /// The gateway is on the link even where no address of ours says so (`RTNH_F_ONLINK`).
+    pub onlink: bool,
 }
 
 impl NewRoute {
@@ -67,6 +70,7 @@ impl NewRoute {
             table: None,
             scope: None,
             source: None,
+            onlink: false,
         }
     }
 }
@@ -100,6 +104,7 @@ fn request(what: &'static str, kind: u16, flags: u16, route: &NewRoute) -> Reque
     header[5] = if kind == RTM_NEWROUTE { RTPROT_BOOT } else { 0 };
     header[6] = scope;
     header[7] = RTN_UNICAST;
+    header[8..].copy_from_slice(&(if route.onlink { RTNH_F_ONLINK } else { 0 }).to_ne_bytes());
     let mut request = Request::new(what, kind, flags, &header);
     if route.destination.prefix_len() > 0 {
         request = request.attr(RTA_DST, &octets(route.destination.network()));

@@ -28,6 +28,7 @@ fn wire(socket: &mut Socket, pod: &NetNs) -> (IfIndex, IfIndex) {
         peer_name: &name("eth0"),
         peer_mac: Some(MacAddr([2, 0, 0, 0, 0, 9])),
         peer_netns: Some(pod.as_fd()),
+        indices: None,
     };
     let stamp = Change { alias: Some("podplumb:net:cid:eth0"), ..Change::default() };
     socket

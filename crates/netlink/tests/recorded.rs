@@ -50,7 +50,7 @@ fn assert_same(request: &Request, recorded: &str) {
 
 fn device(name: &str, kind: Kind) -> Request {
     let name: IfName = name.parse().unwrap();
-    create(&Device { name: &name, kind, mac: None, mtu_bytes: None, netns: None, up: false })
+    create(&Device { name: &name, kind, mac: None, mtu_bytes: None, netns: None, up: false, index: None })
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn a_dummy_and_a_vrf_are_asked_for_as_iproute2_does() {
 #[test]
 fn a_bridge_with_vlans_and_the_vlans_of_a_port_are_asked_for_as_iproute2_does() {
     assert_same(
-        &device("br1", Kind::Bridge { vlans: true }),
+        &device("br1", Kind::Bridge { vlans: true, stp: false }),
         "44 00 00 00 10 00 05 06 78 6d 01 6b 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
          08 00 03 00 62 72 31 00 1c 00 12 00 0a 00 01 00 62 72 69 64 67 65 00 00 0c 00 02 00 05 00 07 00
          01 00 00 00",

@@ -5,7 +5,7 @@ mod matches;
 mod read;
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use netlink::Request;
 use netlink::message::{APPEND, CREATE};
@@ -281,6 +281,8 @@ pub(crate) enum Action {
         key: Vec<Field>,
         map: String,
     },
+    /// `dnat`, to one address and port.
+    DnatTo(SocketAddr),
     /// What somebody else wrote into podplumb's table.
     Unknown,
 }
@@ -333,6 +335,18 @@ fn compare(rule: Request, is_equal: bool, value: &[u8]) -> Request {
     let how = u32::from(!is_equal);
     expression(rule, "cmp", |r| {
         r.attr_be32(1, REGISTER).attr_be32(2, how).nest(3, |r| r.attr(DATA_VALUE, value))
+    })
+}
+
+fn immediate(rule: Request, register: u32, value: &[u8]) -> Request {
+    expression(rule, "immediate", |r| r.attr_be32(1, register).nest(2, |r| r.attr(DATA_VALUE, value)))
+}
+
+/// Translates the destination to the address in the first register and the port in `port`.
+fn dnat(rule: Request, protocol: u32, port: u32) -> Request {
+    const NAT_DNAT: u32 = 1;
+    expression(rule, "nat", |r| {
+        r.attr_be32(1, NAT_DNAT).attr_be32(2, protocol).attr_be32(3, REGISTER).attr_be32(5, port)
     })
 }
 
@@ -396,13 +410,16 @@ impl Action {
                 let rule = expression(load(rule, key), "lookup", |r| {
                     r.attr_str(1, map).attr_be32(2, REGISTER).attr_be32(3, REGISTER)
                 });
-                expression(rule, "nat", |r| {
-                    const NAT_DNAT: u32 = 1;
-                    r.attr_be32(1, NAT_DNAT)
-                        .attr_be32(2, protocol)
-                        .attr_be32(3, REGISTER)
-                        .attr_be32(5, REGISTER + address / 4)
-                })
+                dnat(rule, protocol, REGISTER + address / 4)
+            }
+            Action::DnatTo(to) => {
+                let (protocol, address) = match to.ip() {
+                    IpAddr::V4(v4) => (2, v4.octets().to_vec()),
+                    IpAddr::V6(v6) => (10, v6.octets().to_vec()),
+                };
+                let port = REGISTER + address.len() as u32 / 4;
+                let rule = immediate(rule, REGISTER, &address);
+                dnat(immediate(rule, port, &to.port().to_be_bytes()), protocol, port)
             }
         }
     }
@@ -419,6 +436,7 @@ impl Action {
                 let family = if *v6 { "ip6" } else { "ip" };
                 format!("dnat {family} to {} map @{map}", concatenation(key))
             }
+            Action::DnatTo(to) => format!("dnat {} to {to}", if to.is_ipv4() { "ip" } else { "ip6" }),
         }
     }
 }

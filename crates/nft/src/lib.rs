@@ -10,6 +10,7 @@ mod element;
 pub mod foreign;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+pub mod gateway;
 mod language;
 pub mod legacy;
 mod ruleset;

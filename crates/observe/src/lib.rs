@@ -77,7 +77,7 @@ pub fn observe_closely(sources: &Sources) -> Result<Snapshot, Error> {
 }
 
 fn look(sources: &Sources, depth: Depth) -> Result<Snapshot, Error> {
-    opened::raise_limit();
+    sys::raise_file_limit();
     let taken_at = Timestamp::now();
     let host = |what| move |source| Error::Host { what, source };
     let node = Node {

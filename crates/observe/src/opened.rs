@@ -38,15 +38,6 @@ impl Opened {
     }
 }
 
-/// Lets this process have as many files open as it may: each namespace is one, and the usual limit is 1,024.
-pub(crate) fn raise_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    // Where that is refused, what cannot be opened becomes a gap.
-    let _ = setrlimit(Resource::Nofile, limit);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -144,6 +144,7 @@ impl Addition for Bandwidth {
             mtu_bytes: Some(end.mtu_bytes),
             netns: None,
             up: true,
+            index: None,
         };
         lower::make(&mut socket, &device)?;
         let ifb = link::by_name(&mut socket, name.as_str()).map_err(kernel)?;

@@ -46,6 +46,7 @@ impl Device for Dummy {
             mtu_bytes: None,
             netns: Some(work.netns.as_fd()),
             up: false,
+            index: None,
         };
         lower::make(&mut work.socket, &device)?;
         Ok(Vec::new())

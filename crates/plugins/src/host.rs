@@ -46,6 +46,7 @@ pub(crate) fn create_veth(
         peer_name: ifname,
         peer_mac: record.mac,
         peer_netns: Some(netns.as_fd()),
+        indices: None,
     };
     let alias = record.key.alias();
     let stamp = Change { alias: Some(&alias), ..Change::default() };

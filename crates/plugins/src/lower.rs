@@ -85,6 +85,7 @@ impl Lower {
             mtu_bytes: self.mtu_bytes.or(Some(below.mtu_bytes)),
             netns: netns.map(|netns| netns.as_fd()),
             up: false,
+            index: None,
         };
         make(socket, &device)
     }

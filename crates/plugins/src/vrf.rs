@@ -157,6 +157,7 @@ impl Vrf {
             mtu_bytes: None,
             netns: None,
             up: true,
+            index: None,
         };
         lower::make(socket, &device)?;
         link::by_name(socket, self.name.as_str()).map_err(kernel)

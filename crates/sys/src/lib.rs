@@ -32,7 +32,7 @@ pub use process::{Process, descriptors_in_flight};
 pub use signals::stop_signals;
 pub use socket::{netlink_socket, netns_cookie};
 pub use system::{
-    boot_id, booted_at, earliest_of_boot, hostname, is_root, kernel_release, random, read_sysctl, since_boot,
-    write_sysctl,
+    boot_id, booted_at, earliest_of_boot, hostname, is_root, kernel_release, raise_file_limit, random,
+    read_sysctl, since_boot, write_sysctl,
 };
 pub use tap::Tap;

@@ -126,12 +126,16 @@ impl NetNs {
     /// A new, empty namespace. It lives as long as the handle, unless someone else enters or pins it.
     pub fn create() -> io::Result<Self> {
         std::thread::scope(|scope| {
-            let maker = scope.spawn(|| {
-                unshare(UnshareFlags::NEWNET)?;
-                Self::current()
-            });
+            let maker = scope.spawn(Self::move_into_new);
             maker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
+    }
+
+    /// Moves the calling thread into a new, empty namespace for good, and returns it. For threads that make many of them, and for
+    /// work that has to be done inside anyway.
+    pub fn move_into_new() -> io::Result<Self> {
+        unshare(UnshareFlags::NEWNET)?;
+        Self::current()
     }
 
     /// The namespace of the calling thread.

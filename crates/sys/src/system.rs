@@ -58,6 +58,15 @@ pub fn random<const N: usize>() -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
+/// Lets this process have as many files open as it may: a namespace is one, and the usual limit is 1,024.
+pub fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Where that is refused, what cannot be opened says so itself.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
 /// `uname -r`.
 pub fn kernel_release() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()

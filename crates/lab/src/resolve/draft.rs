@@ -79,6 +79,17 @@ impl Draft<'_> {
         self.machines[machine].devices.iter_mut().find(|device| device.name == *name)
     }
 
+    /// Has routers and nodes forward, unless the file says otherwise.
+    pub(super) fn forward(&mut self) {
+        let has_v6 = self.machines.iter().flat_map(Machine::addresses).any(|net| net.addr().is_ipv6());
+        for machine in self.machines.iter_mut().filter(|machine| machine.forwards()) {
+            let keys = ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"];
+            for key in &keys[..if has_v6 { 2 } else { 1 }] {
+                machine.sysctls.entry((*key).to_owned()).or_insert_with(|| "1".to_owned());
+            }
+        }
+    }
+
     pub(super) fn push(&mut self, machine: Machine, said: Said<'static>) -> Result<usize> {
         let at = said.at.clone();
         self.take_name(&machine.name, &at)?;

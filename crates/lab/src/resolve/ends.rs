@@ -140,12 +140,16 @@ fn join(
 ) -> Result<()> {
     let place = |key: &str| at.iter().cloned().chain([Step::from(key)]).collect::<Vec<_>>();
     let ends = [(&settings.from, "from"), (&settings.to, "to")];
+    // A port of a bridge is made together with its membership.
+    let bridges =
+        [bridge_of(draft, sides[0].0, &sides[0].1, &at)?, bridge_of(draft, sides[1].0, &sides[1].1, &at)?];
+    let first = usize::from(bridges[0].is_none() && bridges[1].is_some());
     let mut joints = Vec::new();
     for (i, (machine, side)) in sides.iter().enumerate() {
         let (end, key) = ends[i];
         let (own, other) = (&names[i], &names[1 - i]);
         let peer = End { machine: draft.machines[sides[1 - i].0].name.clone(), device: other.clone() };
-        let bridge = bridge_of(draft, *machine, side, &at)?;
+        let bridge = bridges[i].clone();
         let port = bridge.clone().map(|bridge| Port { bridge, hairpin: end.hairpin, isolated: end.isolated });
         if port.is_none() && (end.hairpin || end.isolated) {
             let what = format!("`{}` is not a bridge's port", side.name);
@@ -160,7 +164,7 @@ fn join(
             port,
             shape,
             down: end.down,
-            ..Device::new(own.clone(), DeviceKind::Veth { peer, first: i == 0 })
+            ..Device::new(own.clone(), DeviceKind::Veth { peer, first: i == first })
         });
         joints.push(Joint {
             machine: *machine,

@@ -46,6 +46,7 @@ pub fn resolve(
     words::apply(&mut draft)?;
     overlay::add(&mut draft, &segments)?;
     routing::add(&mut draft, &segments);
+    draft.forward();
     let warnings = check::check(&draft, &segments)?;
     let wiring = Wiring { lab, machines: draft.machines, expect: topology.expect.clone() };
     Ok(Resolved { wiring, warnings })

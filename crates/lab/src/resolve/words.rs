@@ -21,6 +21,13 @@ pub(super) fn apply(draft: &mut Draft<'_>) -> Result<()> {
             draft.machines[machine].fdb = fdb;
         }
         let Some(said) = draft.said[machine].machine else { continue };
+        if let Some(key) =
+            said.sysctls.keys().find(|key| !key.starts_with("net.") && !key.starts_with("net/"))
+        {
+            let place = at.iter().cloned().chain([Step::from("sysctls"), key.as_str().into()]);
+            let what = format!("`{}` is not a namespace's own", printable(key));
+            return Err(fault(place, what).hint("only sysctls below `net` are"));
+        }
         let macvlans = macvlans(draft, machine, said, &at)?;
         let spec = &mut draft.machines[machine];
         spec.devices.extend(macvlans);

@@ -19,7 +19,7 @@ pub(super) fn bridge(socket: &mut Socket, settings: &Settings) -> Result<Link> {
     let name = settings.bridge.as_str();
     let found = match link::by_name(socket, name) {
         Err(error) if error.is_gone() => {
-            let kind = Kind::Bridge { vlans: settings.has_vlans() };
+            let kind = Kind::Bridge { vlans: settings.has_vlans(), stp: false };
             let create = device::create(&Device {
                 name: &settings.bridge,
                 kind,
@@ -27,6 +27,7 @@ pub(super) fn bridge(socket: &mut Socket, settings: &Settings) -> Result<Link> {
                 mtu_bytes: settings.mtu_bytes,
                 netns: None,
                 up: true,
+                index: None,
             });
             match socket.ack(create) {
                 Err(error) if error.is_unsupported() => return Err(unsupported(kind, error)),
@@ -77,6 +78,7 @@ pub(super) fn gateway_interface(socket: &mut Socket, settings: &Settings, bridge
         peer_name: &name,
         peer_mac: None,
         peer_netns: None,
+        indices: None,
     };
     match socket.ack(link::create_veth(&veth)) {
         // Another ADD was faster.
@@ -115,7 +117,7 @@ fn enter_vlans(socket: &mut Socket, settings: &Settings, name: &IfName) -> Resul
     requests.extend(all.map(|vlans| bridge_vlan::add(port, vlans, false)));
     let answers = socket.batch(requests).map_err(kernel)?;
     answers.all().map_err(|error| match error.is_unsupported() {
-        true => unsupported(Kind::Bridge { vlans: true }, error.on(name)),
+        true => unsupported(Kind::Bridge { vlans: true, stp: false }, error.on(name)),
         false => kernel(error.on(name)),
     })
 }

@@ -1,0 +1,96 @@
+//! What is in a machine besides its devices: sysctls, entries, address translation.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use nft::gateway;
+
+use super::{Site, pin};
+use crate::error::{Error, Result};
+use crate::plan::{Part, Piece};
+use crate::wiring::Nat;
+
+impl Site {
+    /// Makes everything but namespaces, devices, attachments and processes.
+    pub(super) fn make_parts(&mut self, pieces: &[Piece]) -> Result<()> {
+        let mut inside: BTreeMap<&str, Vec<&Piece>> = BTreeMap::new();
+        for piece in pieces.iter().filter(|piece| matches!(piece.part, Part::Sysctl(..) | Part::Nat(_))) {
+            inside.entry(&piece.machine).or_default().push(piece);
+        }
+        for pieces in inside.values() {
+            let room = self.room(pieces[0])?;
+            let done = room.netns.run(|| pieces.iter().try_for_each(|piece| make_inside(piece)));
+            done.map_err(Error::io(format!("namespace {}", pieces[0].machine)))??;
+        }
+        self.make_entries(pieces)
+    }
+
+    pub(super) fn remove(&mut self, piece: &Piece) -> Result<()> {
+        match &piece.part {
+            Part::Namespace => {
+                self.rooms.remove(&piece.machine);
+                if let Some(directory) = &self.directory {
+                    let path = pin(directory, &piece.machine);
+                    let removed = rustix::mount::unmount(&path, rustix::mount::UnmountFlags::DETACH);
+                    // Somebody else may have been faster.
+                    let _ = removed;
+                    std::fs::remove_file(&path).map_err(Error::io(piece.to_string()))?;
+                }
+                Ok(())
+            }
+            Part::Sysctl(key, _) => {
+                let value = default_of(key).map_err(Error::io(piece.to_string()))?;
+                let back = Piece { part: Part::Sysctl(key.clone(), value), ..piece.clone() };
+                self.make_parts(std::slice::from_ref(&back))
+            }
+            Part::Nat(_) => {
+                let none = Piece { part: Part::Nat(Nat::default()), ..piece.clone() };
+                self.make_parts(std::slice::from_ref(&none))
+            }
+            _ => self.remove_from_kernel(piece),
+        }
+    }
+}
+
+/// For a thread that is in the machine.
+fn make_inside(piece: &Piece) -> Result<()> {
+    match &piece.part {
+        Part::Sysctl(key, value) => {
+            sys::write_sysctl(&slashed(key), value).map_err(Error::io(piece.to_string()))
+        }
+        Part::Nat(nat) => {
+            let masquerade: Vec<_> = nat
+                .masquerade
+                .iter()
+                .map(|rule| gateway::Masquerade { source: rule.source, out: rule.out.clone() })
+                .collect();
+            let forward: Vec<_> = nat
+                .forward
+                .iter()
+                .map(|rule| gateway::Forward {
+                    protocol: if rule.udp { 17 } else { 6 },
+                    port: rule.port,
+                    to: SocketAddr::new(rule.to, rule.to_port),
+                })
+                .collect();
+            gateway::set(&masquerade, &forward)
+                .map_err(|source| Error::Kernel { piece: piece.to_string(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn slashed(key: &str) -> String {
+    if key.contains('/') { key.to_owned() } else { key.replace('.', "/") }
+}
+
+/// What a namespace has that nobody changed: of an interface's sysctl, what new interfaces get.
+fn default_of(key: &str) -> std::io::Result<String> {
+    let mut parts: Vec<String> = slashed(key).split('/').map(str::to_owned).collect();
+    if let Some(conf) = parts.iter().position(|part| part == "conf" || part == "neigh") {
+        if let Some(interface) = parts.get_mut(conf + 1).filter(|name| name.as_str() != "all") {
+            *interface = "default".to_owned();
+        }
+    }
+    sys::NetNs::create()?.run(|| sys::read_sysctl(&parts.join("/")))?
+}
