@@ -170,6 +170,14 @@ fn namespaces(pieces: &[Piece]) -> impl Iterator<Item = &str> {
 fn fresh_room(machine: &str, directory: Option<&Path>) -> Result<(String, Room)> {
     let what = || format!("namespace {machine}");
     let netns = NetNs::move_into_new().map_err(Error::io(what()))?;
+    match sys::write_sysctl("net/ipv6/conf/default/accept_dad", "0") {
+        // Addresses are the lab's own, and until link-local ones are known to be unique, a second after they came, a router
+        // asks for no neighbour (ndisc_send_ns in net/ipv6/ndisc.c).
+        Ok(()) => {}
+        // A kernel without IPv6.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(Error::io(what())(error)),
+    }
     if let Some(directory) = directory {
         let path = pin(directory, machine);
         std::fs::File::create_new(&path).map_err(Error::io(what()))?;

@@ -1,12 +1,14 @@
 //! Arguments as they are given; each command resolves its own.
 
 mod cni;
+mod lab;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use cni::*;
+pub(crate) use lab::*;
 
 /// Maps a node's container network, finds what crashed containers left behind, and reclaims it.
 #[derive(Debug, Parser)]
@@ -42,6 +44,9 @@ pub(crate) enum Command {
     /// Call CNI plugins as a runtime does, and look after their configuration
     #[command(subcommand)]
     Cni(CniCommand),
+    /// Build networks of namespaces from a file, verify them, and remove them without a trace
+    #[command(subcommand)]
+    Lab(LabCommand),
 }
 
 /// Where the node is looked at.

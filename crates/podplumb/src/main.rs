@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Command::Journal(options) => commands::journal::run(&options),
         Command::Undo(options) => commands::undo::run(&options),
         Command::Cni(command) => commands::cni::run(&command),
+        Command::Lab(command) => commands::lab::run(&command),
     };
     match done {
         Ok(found) => found.into(),

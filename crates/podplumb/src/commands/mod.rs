@@ -5,6 +5,7 @@ pub(crate) mod cni;
 pub(crate) mod gc;
 pub(crate) mod holders;
 pub(crate) mod journal;
+pub(crate) mod lab;
 pub(crate) mod leaks;
 pub(crate) mod map;
 pub(crate) mod pods;

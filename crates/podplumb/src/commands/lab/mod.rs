@@ -1,0 +1,74 @@
+//! `podplumb lab`: networks of namespaces from one file.
+
+mod down;
+mod enter;
+mod list;
+mod up;
+
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::Context;
+use lab::{LabName, Resolved, Topology, topology};
+
+use crate::arguments::{FileOptions, LabCommand, LabOptions};
+use crate::output::{Ended, hinted, print};
+
+pub(crate) fn run(command: &LabCommand) -> anyhow::Result<Ended> {
+    match command {
+        LabCommand::Up(options) => up::run(options),
+        LabCommand::Down(options) => down::run(options),
+        LabCommand::List(options) => list::run(options),
+        LabCommand::Enter(options) => enter::shell(options),
+        LabCommand::Exec(options) => enter::exec(options),
+        LabCommand::Gc => down::gc(),
+        LabCommand::Schema => {
+            print(&format!("{:#}\n", topology::schema()))?;
+            Ok(Ended::Fine)
+        }
+    }
+}
+
+/// An error of the library, with its hint.
+fn failed(error: lab::Error) -> anyhow::Error {
+    match error.hint() {
+        Some(hint) => hinted(error.to_string(), hint),
+        None => error.into(),
+    }
+}
+
+/// Reads a topology and gives everything in it names, addresses and routes.
+fn resolved(options: &FileOptions) -> anyhow::Result<Resolved> {
+    let file = options.file.as_path();
+    let (text, shown) = if file == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("cannot read stdin")?;
+        (text, Path::new("stdin"))
+    } else {
+        let text =
+            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        (text, file)
+    };
+    let wrong = |error: topology::ReadError| failed(error.into());
+    let topology = topology::from_yaml(&text, shown).map_err(wrong)?;
+    let topology = Topology { name: options.name.clone().or(topology.name), ..topology };
+    let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let beside = file.parent().unwrap_or(Path::new("."));
+    let read = |name: &str| std::fs::read_to_string(beside.join(name));
+    lab::resolve(&topology, stem, &read).map_err(|fault| wrong(fault.located(&text, shown)))
+}
+
+/// The lab that the user means: by its name, or by its file.
+fn name_of(options: &LabOptions) -> anyhow::Result<LabName> {
+    let path = Path::new(&options.lab);
+    if options.lab.contains('/')
+        || path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+    {
+        let topology = FileOptions { file: path.to_owned(), name: None };
+        return Ok(resolved(&topology)?.wiring.lab);
+    }
+    options
+        .lab
+        .parse()
+        .map_err(|error: lab::name::BadName| hinted(error.to_string(), "`podplumb lab list` shows all"))
+}
