@@ -35,6 +35,14 @@ pub enum Error {
         /// The option that it has to be built with.
         option: &'static str,
     },
+    /// A CNI plugin.
+    #[error("{piece}: {failures}")]
+    Cni {
+        /// The attachment.
+        piece: String,
+        /// What the plugins say.
+        failures: String,
+    },
     /// Somebody else is at work on the lab.
     #[error("another podplumb is at work on the lab {0}")]
     Busy(String),
@@ -118,7 +126,7 @@ impl Error {
             Error::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("a lab needs root, or --rootless".into())
             }
-            Error::Kernel { .. } | Error::Io { .. } => None,
+            Error::Kernel { .. } | Error::Io { .. } | Error::Cni { .. } => None,
         }
     }
 }

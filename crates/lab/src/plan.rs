@@ -44,8 +44,13 @@ pub enum Part {
     Route(Route),
     /// All its address translation.
     Nat(Nat),
-    /// What CNI plugins make by this network configuration list.
-    Cni(String),
+    /// What CNI plugins make in a pod.
+    Cni {
+        /// The pod's node.
+        node: String,
+        /// The network configuration list.
+        conflist: String,
+    },
     /// A command that runs.
     Process(Vec<String>),
 }
@@ -66,7 +71,7 @@ impl Part {
             Part::Fdb(_) => 7,
             Part::Route(_) => 8,
             Part::Nat(_) => 9,
-            Part::Cni(_) => 10,
+            Part::Cni { .. } => 10,
             Part::Process(_) => 11,
         }
     }
@@ -166,7 +171,9 @@ fn pieces(machine: &Machine) -> Vec<Piece> {
     if !machine.nat.is_empty() {
         pieces.push(piece(Part::Nat(machine.nat.clone())));
     }
-    pieces.extend(machine.cni.iter().cloned().map(Part::Cni).map(piece));
+    if let (Some(node), Some(conflist)) = (&machine.node, &machine.cni) {
+        pieces.push(piece(Part::Cni { node: node.clone(), conflist: conflist.clone() }));
+    }
     pieces.extend(machine.run.iter().cloned().map(Part::Process).map(piece));
     pieces
 }
@@ -230,7 +237,7 @@ impl fmt::Display for Piece {
                 write!(f, " on {machine}:{}", route.device)
             }
             Part::Nat(_) => write!(f, "address translation of {machine}"),
-            Part::Cni(_) => write!(f, "CNI attachment of {machine}"),
+            Part::Cni { .. } => write!(f, "CNI attachment of {machine}"),
             Part::Process(command) => write!(f, "`{}` in {machine}", command.join(" ")),
         }
     }

@@ -1,5 +1,6 @@
 //! The place where a lab is built: its namespaces, open, and how plans are carried out in them. Nothing is decided here.
 
+mod attachments;
 mod devices;
 mod parts;
 mod processes;
@@ -11,6 +12,8 @@ use std::path::{Path, PathBuf};
 use model::{IfIndex, IfName};
 use netlink::{Socket, addr, link};
 use sys::NetNs;
+
+use cni::Command;
 
 use crate::error::{Error, Result};
 use crate::plan::{Found, Part, Piece, Plan};
@@ -26,6 +29,8 @@ pub(crate) struct Site {
     rooms: BTreeMap<String, Room>,
     /// The directory in which namespaces are pinned; without one they live as long as this.
     directory: Option<PathBuf>,
+    /// Without one: where nodes keep the state of CNI plugins.
+    state: Option<tempfile::TempDir>,
 }
 
 /// A namespace of a lab, open.
@@ -70,7 +75,7 @@ pub(crate) type Progress<'a> = &'a mut dyn FnMut(usize, usize);
 impl Site {
     /// A site without namespaces.
     pub(crate) fn new(lab: &str, directory: Option<PathBuf>) -> Self {
-        Site { lab: lab.to_owned(), rooms: BTreeMap::new(), directory }
+        Site { lab: lab.to_owned(), rooms: BTreeMap::new(), directory, state: None }
     }
 
     /// Opens what is there of the machines: pinned namespaces, and the devices in them.
@@ -109,6 +114,7 @@ impl Site {
         let total = plan.len();
         let mut done = 0;
         for piece in &plan.remove {
+            self.attach(piece, Command::Del)?;
             self.remove(piece)?;
             done += 1;
         }
@@ -123,6 +129,9 @@ impl Site {
             self.change_device(old, new)?;
         }
         self.make_parts(&plan.add)?;
+        for piece in &plan.add {
+            self.attach(piece, Command::Add)?;
+        }
         let started = self.start(&plan.add)?;
         progress(total, total);
         Ok(started)

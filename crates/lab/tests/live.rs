@@ -192,3 +192,24 @@ fn sysctls_are_set_and_go_back_to_what_is_usual() {
     lab.change(wiring).unwrap();
     assert_eq!((set, read(&lab)), (["7".into(), "2".into()], ["64".into(), "0".into()]));
 }
+
+/// A node whose pods the bridge plugin wires; the file is read from beside the topology.
+fn with_cni(yaml: &str) -> Lab {
+    let conflist = r#"{"cniVersion": "1.0.0", "name": "pods", "plugins": [
+        {"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true,
+         "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.7.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}}]}"#;
+    let topology = topology::from_yaml(yaml, "t".as_ref()).unwrap();
+    let wiring = resolve(&topology, "test", &|_| Ok(conflist.to_owned())).unwrap().wiring;
+    Lab::new(wiring).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn pods_may_be_wired_by_cni_plugins() {
+    let leases = || std::fs::read_dir("/var/lib/cni/networks").map(Iterator::count).ok();
+    let before = leases();
+    let lab = with_cni("nodes: {node: {pods: 2, cni: net.conflist}}\nhosts: [out]\nlinks: [node -- out]\n");
+    assert!(connects(&lab, "node-pod2", "node-pod1", "10.244.7.2".parse().unwrap()));
+    // Masqueraded: `out` has no route to pods.
+    assert!(reaches(&lab, "node-pod1", "out"));
+    assert_eq!(leases(), before, "the machine's own leases are none of a lab's business");
+}

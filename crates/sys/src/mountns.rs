@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::mount::MountPropagationFlags;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use crate::netns::{NetNs, unshare};
@@ -40,6 +41,19 @@ impl MountNs {
     /// Opens the network namespace that is mounted at `path` in it.
     pub fn netns(&self, path: &Path) -> io::Result<NetNs> {
         self.run(|| NetNs::open(path))
+    }
+
+    /// Runs `work` in a new mount namespace, on a thread made for it. What is mounted there is seen nowhere else, and gone at the end.
+    pub fn run_in_new<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        std::thread::scope(|scope| {
+            let worker = scope.spawn(|| {
+                unshare(UnshareFlags::FS | UnshareFlags::NEWNS)?;
+                let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+                rustix::mount::mount_change("/", private)?;
+                work()
+            });
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 
     /// Runs `work` in it, on a thread made for it.
