@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests run programs")]
 
 mod chain;
+mod lab;
 mod reclaim;
 mod takeover;
 mod trial;

@@ -121,10 +121,10 @@ impl Error {
             Error::Guests { .. } => Some("end them, or say --force".into()),
             Error::Alive { .. } => Some("somebody has them open: `podplumb holders` says who".into()),
             Error::Kernel { source, .. } if source.raw_os_error() == 1 => {
-                Some("a lab needs root, or --rootless".into())
+                Some("a lab needs root, or namespaces of the user's own".into())
             }
             Error::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                Some("a lab needs root, or --rootless".into())
+                Some("a lab needs root, or namespaces of the user's own".into())
             }
             Error::Kernel { .. } | Error::Io { .. } | Error::Cni { .. } => None,
         }

@@ -106,6 +106,10 @@ impl Labs {
                 return Err(Error::Guests { lab: name.to_string(), guests });
             }
         }
+        if let Some(record) = &record {
+            // Whoever comes after us if we are killed shall go on. On a full disk it cannot be said; the rest works all the same.
+            let _ = claim.write(&Record { state: State::Unfinished, before: None, ..record.clone() });
+        }
         let removed = tear_down(&claim, record.as_ref())?;
         claim.forget();
         Ok(removed)
@@ -188,7 +192,7 @@ fn make(
         };
         claim.write(&record)?;
         let mut site = Site::new(claim.name.as_str(), Some(claim.directory.clone()));
-        record.processes = site.apply(&plan, progress)?;
+        site.apply(&plan, &mut record.processes, progress)?;
         record.namespaces = identities(&site)?;
         record.state = State::Up;
         claim.write(&record)
@@ -213,6 +217,9 @@ fn change(
     let (mut site, found) = open(claim, &record)?;
     let sources: Vec<&Wiring> = record.before.iter().chain([&record.wiring]).collect();
     let mut there = still_there(&sources, &found);
+    if record.state == State::Unfinished {
+        adopt(claim, &mut record);
+    }
     forget_dead_processes(there.as_mut(), &mut record);
     let plan = Plan::between(there.as_ref(), &wanted);
     if plan.is_empty() && record.state == State::Up {
@@ -226,10 +233,8 @@ fn change(
         Record { state: State::Unfinished, wiring: wanted.clone(), before: Some(before.clone()), ..record };
     claim.write(&record)?;
     stop(&plan, &mut record);
-    let done = site.apply(&plan, progress);
-    match done {
-        Ok(started) => {
-            record.processes.extend(started);
+    match site.apply(&plan, &mut record.processes, progress) {
+        Ok(()) => {
             record.namespaces = identities(&site)?;
             (record.state, record.before) = (State::Up, None);
             record.file = options.file.clone().or(record.file);
@@ -249,7 +254,8 @@ fn roll_back(claim: &Claim, mut record: Record, before: Wiring) -> Result<()> {
     let (mut site, found) = open(claim, &record)?;
     let there = still_there(&[&record.wiring, &before], &found);
     let plan = Plan::between(there.as_ref(), &before);
-    record.processes.extend(site.apply(&plan, &mut |_, _| {})?);
+    stop(&plan, &mut record);
+    site.apply(&plan, &mut record.processes, &mut |_, _| {})?;
     record.namespaces = identities(&site)?;
     claim.write(&Record { state: State::Up, wiring: before, before: None, ..record })
 }
@@ -261,6 +267,23 @@ fn open(claim: &Claim, record: &Record) -> Result<(Site, Found)> {
     names.sort();
     names.dedup();
     Site::open(claim.name.as_str(), &claim.directory, names.into_iter())
+}
+
+/// Remembers processes that were started by one who was killed before it could say so: commands of the lab, in their machine, each
+/// at the head of a group of its own.
+fn adopt(claim: &Claim, record: &mut Record) {
+    for guest in guests(claim, Some(record)) {
+        let line = std::fs::read(format!("/proc/{}/cmdline", guest.pid)).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        let arguments: Vec<&str> = line.trim_end_matches('\0').split('\0').collect();
+        let wirings = record.before.iter().chain([&record.wiring]);
+        let mut commands =
+            wirings.filter_map(|wiring| wiring.machine(&guest.machine)).flat_map(|machine| &machine.run);
+        let Some(command) = commands.find(|command| **command == arguments).cloned() else { continue };
+        if group_of(guest.pid) == Some(guest.pid) {
+            record.processes.extend(crate::site::Started::now(&guest.machine, &command, guest.pid));
+        }
+    }
 }
 
 /// Commands that have ended are not there any more.

@@ -9,6 +9,7 @@ pub mod name;
 mod plan;
 mod record;
 mod resolve;
+pub mod rootless;
 mod site;
 mod temporary;
 pub mod topology;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use model::IfName;
 
-use crate::wiring::{Device, DeviceKind, FdbEntry, Machine, Nat, Neighbour, Route, Wiring};
+use crate::wiring::{Device, DeviceKind, End, FdbEntry, Machine, Nat, Neighbour, Route, Wiring};
 
 /// Steps from one wiring to another.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -204,7 +204,34 @@ pub(crate) fn still_there(wirings: &[&Wiring], found: &Found) -> Option<Wiring> 
         machine.fdb.retain(|entry| is_there(&entry.device));
         there.machines.push(machine);
     }
+    forget_halves(&mut there);
     Some(there)
+}
+
+/// Ends of veth pairs that are not each other's any more, as far as the wirings know, are taken for something else: they have to go,
+/// and to be made again.
+fn forget_halves(there: &mut Wiring) {
+    let mut halves = Vec::new();
+    for machine in &there.machines {
+        for device in &machine.devices {
+            let DeviceKind::Veth { peer, first } = &device.kind else { continue };
+            let own = End { machine: machine.name.clone(), device: device.name.clone() };
+            let far = there.machine(&peer.machine).and_then(|far| far.device(peer.device.as_str()));
+            let is_pair =
+                far.is_some_and(|far| far.kind == DeviceKind::Veth { peer: own.clone(), first: !first });
+            if !is_pair {
+                halves.push(own);
+            }
+        }
+    }
+    for machine in &mut there.machines {
+        for device in &mut machine.devices {
+            if halves.iter().any(|half| half.machine == machine.name && half.device == device.name) {
+                let nobody = End { machine: String::new(), device: device.name.clone() };
+                device.kind = DeviceKind::Veth { peer: nobody, first: true };
+            }
+        }
+    }
 }
 
 impl fmt::Display for Piece {

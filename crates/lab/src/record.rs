@@ -107,6 +107,10 @@ impl Labs {
         Ok(names)
     }
 
+    pub(crate) fn base(&self) -> &Path {
+        &self.base
+    }
+
     pub(crate) fn directory(&self, name: &LabName) -> PathBuf {
         self.base.join(name.as_str())
     }

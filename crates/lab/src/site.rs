@@ -20,7 +20,7 @@ use crate::plan::{Found, Part, Piece, Plan};
 
 pub(crate) use devices::can_impair;
 pub use processes::Started;
-pub(crate) use processes::{end, end_one, is_running};
+pub(crate) use processes::{end, end_one, is_running, start_of};
 
 /// A lab's namespaces.
 #[derive(Debug)]
@@ -106,11 +106,16 @@ impl Site {
         self.rooms.iter().map(|(name, room)| (name.as_str(), &room.netns))
     }
 
-    /// Carries out a plan, and says what it started.
+    /// Carries out a plan, and adds the processes that it starts to `started`.
     ///
     /// # Errors
     /// The first piece that could not be made; what was made before stays.
-    pub(crate) fn apply(&mut self, plan: &Plan, progress: Progress<'_>) -> Result<Vec<Started>> {
+    pub(crate) fn apply(
+        &mut self,
+        plan: &Plan,
+        started: &mut Vec<Started>,
+        progress: Progress<'_>,
+    ) -> Result<()> {
         let total = plan.len();
         let mut done = 0;
         for piece in &plan.remove {
@@ -132,9 +137,9 @@ impl Site {
         for piece in &plan.add {
             self.attach(piece, Command::Add)?;
         }
-        let started = self.start(&plan.add)?;
+        self.start(&plan.add, started)?;
         progress(total, total);
-        Ok(started)
+        Ok(())
     }
 
     fn room(&mut self, piece: &Piece) -> Result<&mut Room> {

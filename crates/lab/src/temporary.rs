@@ -37,7 +37,7 @@ impl Lab {
     /// Makes a lab.
     pub fn new(wiring: Wiring) -> Result<Self> {
         let mut lab = Lab { site: Site::new(wiring.lab.as_str(), None), wiring, processes: Vec::new() };
-        lab.processes = lab.site.apply(&Plan::between(None, &lab.wiring), &mut |_, _| {})?;
+        lab.site.apply(&Plan::between(None, &lab.wiring), &mut lab.processes, &mut |_, _| {})?;
         Ok(lab)
     }
 
@@ -46,8 +46,8 @@ impl Lab {
     /// # Errors
     /// It may then be something in between.
     pub fn change(&mut self, wanted: Wiring) -> Result<()> {
-        let started = self.site.apply(&Plan::between(Some(&self.wiring), &wanted), &mut |_, _| {})?;
-        self.processes.extend(started);
+        let plan = Plan::between(Some(&self.wiring), &wanted);
+        self.site.apply(&plan, &mut self.processes, &mut |_, _| {})?;
         self.wiring = wanted;
         Ok(())
     }

@@ -131,7 +131,7 @@ pub struct Device {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu_bytes: Option<u32>,
     /// The bridge that it is a port of, and how.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, rename = "bridge_port", skip_serializing_if = "Option::is_none")]
     pub port: Option<Port>,
     /// Its addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -183,6 +183,7 @@ pub enum DeviceKind {
         /// The network identifier.
         id: u32,
         /// The UDP port.
+        #[serde(rename = "udp_port")]
         port: u16,
         /// The address that it sends from.
         local: Option<IpAddr>,

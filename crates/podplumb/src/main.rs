@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::arguments::{Arguments, Command};
-use crate::output::Hinted;
+use crate::output::{Hinted, note};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -31,9 +31,9 @@ fn main() -> ExitCode {
     match done {
         Ok(found) => found.into(),
         Err(error) => {
-            eprintln!("podplumb: {error:#}");
+            note(format_args!("podplumb: {error:#}"));
             if let Some(hint) = error.chain().find_map(|cause| cause.downcast_ref::<Hinted>()) {
-                eprintln!("hint: {}", hint.hint);
+                note(format_args!("hint: {}", hint.hint));
             }
             ExitCode::FAILURE
         }

@@ -17,6 +17,7 @@ mod system;
 mod tap;
 #[cfg(feature = "trace")]
 pub mod trace;
+mod userns;
 #[cfg(feature = "zoo")]
 pub mod zoo;
 
@@ -36,3 +37,4 @@ pub use system::{
     read_sysctl, since_boot, write_sysctl,
 };
 pub use tap::Tap;
+pub use userns::{enter_keeper, start_keeper};

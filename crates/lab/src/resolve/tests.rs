@@ -181,7 +181,7 @@ fn what_is_wrong_is_said_with_its_place_and_what_to_do() {
         ),
         ("", "lab.yaml:1:1: the lab has no machines | "),
         ("hosts: [a\n", "lab.yaml:"),
-        ("hosts: 7\n", "lab.yaml:1:8: "),
+        ("hosts: 7\n", "lab.yaml:1:1: invalid type: integer `7`, expected a list of names"),
     ];
     for (yaml, expected) in cases {
         let error = error(yaml);
@@ -227,4 +227,18 @@ links: [a -- b]
     assert_eq!(a.sysctls["net.ipv4.ip_forward"], "1");
     let b = wiring.machine("b").unwrap();
     assert_eq!((b.nat.forward.len(), b.nat.masquerade.len()), (1, 1));
+}
+
+#[test]
+fn a_wiring_is_read_back_as_it_was_written() {
+    let yaml = "
+nodes: {node: {count: 2, pods: 1, masquerade: 10.244.0.0/16, run: sleep 9}}
+switches: [net]
+hosts: {m: {macvlans: {eth0: {on: 'node1:eth0', addresses: 10.0.0.9/24}}}}
+links: [{link: node -- net, rate: 10mbit, to: {isolated: true}}]
+overlay: {kind: vxlan}
+";
+    let wiring = wiring(yaml);
+    let text = serde_json::to_string(&wiring).unwrap();
+    assert_eq!(serde_json::from_str::<Wiring>(&text).unwrap(), wiring);
 }

@@ -1,14 +1,20 @@
 //! Commands that run in a lab's machines.
 
 use std::fs::File;
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::Site;
 use crate::error::{Error, Result};
 use crate::plan::{Part, Piece};
+
+/// include/uapi/asm-generic/errno-base.h: there is no such file, or no such process.
+const ENOENT: i32 = 2;
+const ESRCH: i32 = 3;
 
 /// A process that a lab started. The number alone may be another's by now; with the time of its start it is not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,8 +31,7 @@ pub struct Started {
 
 impl Site {
     /// Starts the commands among the pieces, each in a group of its own, with its output in a file of the lab's directory.
-    pub(super) fn start(&mut self, pieces: &[Piece]) -> Result<Vec<Started>> {
-        let mut all = Vec::new();
+    pub(super) fn start(&mut self, pieces: &[Piece], started: &mut Vec<Started>) -> Result<()> {
         for piece in pieces {
             let Part::Process(command) = &piece.part else { continue };
             let output = match &self.directory {
@@ -40,18 +45,25 @@ impl Site {
             };
             let room = self.room(piece)?;
             let child = room.netns.run(|| spawn(command, output)).map_err(Error::io(piece.to_string()))?;
-            let child = child.map_err(Error::io(piece.to_string()))?;
-            let pid = child.id();
-            let started = start_of(pid)
-                .ok_or_else(|| Error::io(piece.to_string())(std::io::ErrorKind::NotFound.into()))?;
+            let mut child = child.map_err(Error::io(piece.to_string()))?;
+            let process = Started::now(&piece.machine, command, child.id());
+            let process = process.map_err(|error| {
+                // Nobody would know of it.
+                let _ = child.kill();
+                Error::io(piece.to_string())(error)
+            })?;
+            started.push(process);
             // A thread waits for it as long as this process lives; after that it is init's.
-            std::thread::spawn(move || {
-                let mut child = child;
-                child.wait()
-            });
-            all.push(Started { machine: piece.machine.clone(), command: command.clone(), pid, started });
+            std::thread::spawn(move || child.wait());
         }
-        Ok(all)
+        Ok(())
+    }
+}
+
+impl Started {
+    /// The process that has the number now.
+    pub(crate) fn now(machine: &str, command: &[String], pid: u32) -> io::Result<Self> {
+        Ok(Started { machine: machine.to_owned(), command: command.to_vec(), pid, started: start_of(pid)? })
     }
 }
 
@@ -68,39 +80,55 @@ fn spawn(command: &[String], output: [Stdio; 2]) -> std::io::Result<Child> {
 }
 
 /// When the process started, in clock ticks after the boot.
-pub(crate) fn start_of(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+pub(crate) fn start_of(pid: u32) -> io::Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The command's name is in parentheses and may contain some.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    let field = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19)?.parse().ok());
+    field.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
+
+/// Whether the process may be there. One of which nothing can be read is, until it is known not to be.
+fn is_there(process: &Started) -> bool {
+    match start_of(process.pid) {
+        Ok(started) => started == process.started,
+        Err(error) => !matches!(error.raw_os_error(), Some(ENOENT | ESRCH)),
+    }
+}
+
+/// How long a process may take to end when it is asked to.
+const POLITE: Duration = Duration::from_millis(500);
 
 /// Ends processes and their groups: asked first, and after half a second not asked any more. Returns how many there were.
 pub(crate) fn end(processes: &[Started]) -> usize {
     use rustix::process::{Pid, Signal, kill_process_group};
-    let is_alive = |process: &&Started| start_of(process.pid) == Some(process.started);
-    let alive: Vec<&Started> = processes.iter().filter(is_alive).collect();
+    let alive: Vec<&Started> = processes.iter().filter(|process| is_there(process)).collect();
     let signal = |signal| {
-        for process in alive.iter().filter(|process| is_alive(process)) {
+        for process in alive.iter().filter(|process| is_there(process)) {
             if let Some(group) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) {
                 // It may have ended meanwhile.
                 let _ = kill_process_group(group, signal);
             }
         }
     };
+    let wait = |patience: Duration| {
+        let start = Instant::now();
+        while alive.iter().any(|process| is_running(process)) && start.elapsed() < patience {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    };
     signal(Signal::TERM);
-    let patience = std::time::Instant::now();
-    while alive.iter().any(|process| is_running(process)) && patience.elapsed().as_millis() < 500 {
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
+    wait(POLITE);
     signal(Signal::KILL);
+    // On a loaded machine it takes its time to be scheduled, and die.
+    wait(10 * POLITE);
     alive.len()
 }
 
-/// Whether it runs; a zombie does not, and holds nothing.
+/// Whether it may run; a zombie does not, and holds nothing.
 pub(crate) fn is_running(process: &Started) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid)).unwrap_or_default();
     let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
-    start_of(process.pid) == Some(process.started) && !matches!(state, None | Some('Z' | 'X'))
+    is_there(process) && !matches!(state, Some('Z' | 'X'))
 }
 
 /// Ends one process at once, if it is the one that was meant: what `is_meant` looks at cannot become another's while a handle on

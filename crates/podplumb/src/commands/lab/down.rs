@@ -7,15 +7,18 @@ use lab::{Error, Labs, Removed};
 use crate::arguments::DownOptions;
 use crate::output::{Ended, hinted, print};
 
-pub(crate) fn run(options: &DownOptions) -> anyhow::Result<Ended> {
+pub(crate) fn run(options: &DownOptions, labs: &Labs) -> anyhow::Result<Ended> {
     let start = Instant::now();
     let name = super::name_of(&options.lab)?;
-    let removed = Labs::default().down(&name, options.force).map_err(|error| match error {
+    let removed = labs.down(&name, options.force).map_err(|error| match error {
         Error::Unknown(_) => hinted(format!("there is no lab {name}"), "`podplumb lab list` shows all"),
         error => super::failed(error),
     })?;
     let took = start.elapsed().as_secs_f64() * 1e3;
     print(&format!("lab {name}: {} ({took:.0} ms)\n", said(&removed)))?;
+    if *labs != Labs::default() {
+        lab::rootless::leave(labs).map_err(super::failed)?;
+    }
     Ok(Ended::Fine)
 }
 
@@ -32,8 +35,8 @@ fn said(removed: &Removed) -> String {
     }
 }
 
-pub(crate) fn gc() -> anyhow::Result<Ended> {
-    let removed = Labs::default().gc().map_err(super::failed)?;
+pub(crate) fn gc(labs: &Labs) -> anyhow::Result<Ended> {
+    let removed = labs.gc().map_err(super::failed)?;
     for name in &removed {
         print(&format!("lab {name}: removed what was left\n"))?;
     }

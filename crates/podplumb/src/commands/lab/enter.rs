@@ -9,24 +9,25 @@ use lab::Labs;
 use crate::arguments::{EnterOptions, ExecOptions, LabOptions};
 use crate::output::Ended;
 
-pub(crate) fn shell(options: &EnterOptions) -> anyhow::Result<Ended> {
+pub(crate) fn shell(options: &EnterOptions, labs: &Labs) -> anyhow::Result<Ended> {
     let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
-    become_command(&options.lab, &options.machine, &[shell], true)
+    become_command(labs, &options.lab, &options.machine, &[shell], true)
 }
 
-pub(crate) fn exec(options: &ExecOptions) -> anyhow::Result<Ended> {
-    become_command(&options.lab, &options.machine, &options.command, false)
+pub(crate) fn exec(options: &ExecOptions, labs: &Labs) -> anyhow::Result<Ended> {
+    become_command(labs, &options.lab, &options.machine, &options.command, false)
 }
 
 /// This process becomes the command, so terminal, signals and exit code are its own.
 fn become_command(
+    labs: &Labs,
     lab: &LabOptions,
     machine: &str,
     command: &[OsString],
     is_shell: bool,
 ) -> anyhow::Result<Ended> {
     let name = super::name_of(lab)?;
-    let netns = Labs::default().netns(&name, machine).map_err(super::failed)?;
+    let netns = labs.netns(&name, machine).map_err(super::failed)?;
     // No thread but this one has been started.
     let inside = netns.enter().with_context(|| format!("cannot enter {machine} of the lab {name}"))?;
     #[expect(clippy::disallowed_methods, reason = "the user's own command")]

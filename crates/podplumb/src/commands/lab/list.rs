@@ -15,8 +15,7 @@ struct Row {
     file: Option<String>,
 }
 
-pub(crate) fn run(options: &LabListOptions) -> anyhow::Result<Ended> {
-    let labs = Labs::default();
+pub(crate) fn run(options: &LabListOptions, labs: &Labs) -> anyhow::Result<Ended> {
     let mut rows = Vec::new();
     for name in labs.names().map_err(super::failed)? {
         let record = labs.record(&name).unwrap_or(None);

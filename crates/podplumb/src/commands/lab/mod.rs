@@ -9,24 +9,38 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::Context;
-use lab::{LabName, Resolved, Topology, topology};
+use lab::{LabName, Labs, Resolved, Topology, topology};
 
 use crate::arguments::{FileOptions, LabCommand, LabOptions};
 use crate::output::{Ended, hinted, print};
 
 pub(crate) fn run(command: &LabCommand) -> anyhow::Result<Ended> {
     match command {
-        LabCommand::Up(options) => up::run(options),
-        LabCommand::Down(options) => down::run(options),
-        LabCommand::List(options) => list::run(options),
-        LabCommand::Enter(options) => enter::shell(options),
-        LabCommand::Exec(options) => enter::exec(options),
-        LabCommand::Gc => down::gc(),
+        LabCommand::Up(options) => up::run(options, &labs(true)?),
+        LabCommand::Down(options) => down::run(options, &labs(false)?),
+        LabCommand::List(options) => list::run(options, &labs(false)?),
+        LabCommand::Enter(options) => enter::shell(options, &labs(false)?),
+        LabCommand::Exec(options) => enter::exec(options, &labs(false)?),
+        LabCommand::Gc => down::gc(&labs(false)?),
         LabCommand::Schema => {
             print(&format!("{:#}\n", topology::schema()))?;
             Ok(Ended::Fine)
         }
     }
+}
+
+/// Where labs are: root's on this machine, or a user's own. Nothing may have started a thread yet.
+fn labs(make: bool) -> anyhow::Result<Labs> {
+    if sys::is_root() {
+        return Ok(Labs::default());
+    }
+    // Of a user who has none there is nothing to list.
+    let own = lab::rootless::enter(make).map_err(|error| {
+        let hint = "as root, or on a kernel that lets users have namespaces (kernel.unprivileged_userns_clone, \
+                    user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns)";
+        hinted(error.to_string(), hint)
+    })?;
+    Ok(own.unwrap_or_else(|| Labs::below("/nonexistent")))
 }
 
 /// An error of the library, with its hint.

@@ -12,7 +12,7 @@ use crate::output::{Ended, note, print};
 /// Work that is over sooner needs no progress.
 const QUIET: Duration = Duration::from_millis(300);
 
-pub(crate) fn run(options: &arguments::UpOptions) -> anyhow::Result<Ended> {
+pub(crate) fn run(options: &arguments::UpOptions, labs: &Labs) -> anyhow::Result<Ended> {
     let resolved = super::resolved(&options.topology)?;
     for warning in &resolved.warnings {
         note(format_args!("warning: {warning}"));
@@ -24,7 +24,7 @@ pub(crate) fn run(options: &arguments::UpOptions) -> anyhow::Result<Ended> {
         dry_run: options.dry_run,
     };
     let wiring = &resolved.wiring;
-    let done = Labs::default().up(wiring, &how, &mut progress(start)).map_err(super::failed)?;
+    let done = labs.up(wiring, &how, &mut progress(start)).map_err(super::failed)?;
     match done {
         Raised::Unchanged => print(&format!("lab {}: nothing to change\n", wiring.lab))?,
         Raised::Made(plan) if options.dry_run => print(&plan.to_string())?,
