@@ -34,6 +34,7 @@ fuzz:
 
 bench: build
 	@xtask/install test
+	@xtask/install bench
 	PODPLUMB_BIN_DIR=$(abspath $(TARGET))/demo cargo run --release -p podplumb-benches
 
 build: plugin

@@ -1,10 +1,11 @@
 //! podplumb and its peers, side by side in one run, interleaved, in a world of its own. Prints medians and ratios.
 //!
-//! `make bench`, or with the release binaries in `$PODPLUMB_BIN_DIR`: `cargo run --release -p podplumb-benches [plugins|chains|ports|node|reclaim]`
+//! `make bench`, or with the release binaries in `$PODPLUMB_BIN_DIR`: `cargo run --release -p podplumb-benches [plugins|chains|ports|node|reclaim|lab]`
 #![allow(clippy::disallowed_methods, reason = "benchmarks run programs")]
 
 mod call;
 mod floor;
+mod lab;
 mod node;
 mod parts;
 mod plugins;
@@ -30,6 +31,9 @@ fn main() {
     }
     if wanted("reclaim") {
         reclaim::run(&world);
+    }
+    if wanted("lab") {
+        lab::run(&world);
     }
     if wanted("node") {
         node::run(&world);

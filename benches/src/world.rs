@@ -38,6 +38,11 @@ impl Times {
         result
     }
 
+    /// What something measured itself.
+    pub(crate) fn add(&mut self, time: Duration) {
+        self.0.push(time);
+    }
+
     /// The middle one, in milliseconds.
     pub(crate) fn median_ms(&self) -> f64 {
         let mut sorted = self.0.clone();
