@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::time::Timestamp;
+
 /// The last that a log says of a container's network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heard {
@@ -11,4 +13,7 @@ pub struct Heard {
     pub path: PathBuf,
     /// The line, as its writer wrote it, cut where it is long.
     pub line: String,
+    /// When it was written, where the log itself says that: systemd's journal does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
 }

@@ -7,6 +7,8 @@
 mod capacity;
 mod cni;
 mod descriptors;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod handles;
 mod host;
 mod logs;
@@ -110,15 +112,21 @@ fn look(sources: &Sources, depth: Depth) -> Result<Snapshot, Error> {
     gaps.append(&mut pins.gaps);
     let stale_files = mounts::stale_files(&pin_directories(), &mut gaps);
     let known = namespaces::Known { processes, pins, records: &disk.records, boot_id: &node.boot_id, depth };
-    let (namespaces, unplaced) = namespaces::observe(known, &mut gaps)?;
+    let leased = disk.leases.iter().filter_map(|lease| lease.container.as_ref());
+    let cached = disk.cache.iter().filter_map(|entry| Some(&entry.key.as_ref()?.container));
+    let recorded = disk.records.iter().map(|record| &record.key.container);
+    let ids = leased.chain(cached).chain(recorded).map(|id| id.as_str());
+    // Logs are long, and their disk may be slow.
+    let (inside, heard) = std::thread::scope(|scope| {
+        let heard = scope.spawn(|| logs::heard(ids));
+        let inside = namespaces::observe(known, &mut gaps);
+        (inside, heard.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let (namespaces, unplaced) = inside?;
     runtimes::claims::compare(&mut asked.runtimes, &namespaces, node.booted_at, answered);
     let plugins = plugins::installed(&disk.configs);
     gaps.extend(disk.gaps);
     gaps.extend(host.gaps);
-    let leased = disk.leases.iter().filter_map(|lease| lease.container.as_ref());
-    let cached = disk.cache.iter().filter_map(|entry| Some(&entry.key.as_ref()?.container));
-    let recorded = disk.records.iter().map(|record| &record.key.container);
-    let heard = logs::heard(leased.chain(cached).chain(recorded).map(|id| id.as_str()));
     let flows = host::flows(&namespaces, &mut gaps);
     Ok(Snapshot {
         version: Snapshot::VERSION,

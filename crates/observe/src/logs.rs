@@ -1,6 +1,8 @@
-//! Log files of runtimes and of kubelet: the last that they say of a container's network. And kubelet's own directories.
+//! Logs of runtimes and of kubelet: the last that they say of a container's network. And kubelet's own directories.
 //!
-//! Where systemd keeps the logs in its journal only, nothing is heard: its files are not read.
+//! systemd's journal is asked first, since it says when; log files for what it does not say.
+
+mod journal;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -34,13 +36,59 @@ const WORDS: [&str; 6] = ["etwork", "CNI", "cni", "PodSandbox", "sandbox", "etns
 /// The digits of an id that runtimes make.
 const ID_DIGITS: usize = 64;
 
+/// The ids to listen for.
+struct Wanted<'a> {
+    /// By what a log may have of them.
+    runs: BTreeMap<&'a str, &'a str>,
+    ids: usize,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(ids: impl Iterator<Item = &'a str>) -> Self {
+        let runs: BTreeMap<&str, &str> = ids.flat_map(|id| hex_runs(id).map(move |run| (run, id))).collect();
+        let ids = runs.values().collect::<BTreeSet<_>>().len();
+        Self { runs, ids }
+    }
+
+    /// Those that a line about a container's network has.
+    fn ids_in(&self, line: &str) -> impl Iterator<Item = &'a str> {
+        let mut ids = hex_runs(line).filter_map(|run| self.runs.get(run).copied()).peekable();
+        // Most lines are about nobody who is wanted.
+        let is_about_networks = ids.peek().is_some() && WORDS.iter().any(|word| line.contains(word));
+        ids.filter(move |_| is_about_networks)
+    }
+
+    fn all_in(&self, found: &BTreeMap<String, Heard>) -> bool {
+        found.len() >= self.ids
+    }
+}
+
 /// The last line about each of the ids.
 pub(crate) fn heard<'a>(ids: impl Iterator<Item = &'a str>) -> BTreeMap<String, Heard> {
-    let wanted: BTreeMap<&str, &str> = ids.flat_map(|id| hex_runs(id).map(move |run| (run, id))).collect();
-    let mut heard = BTreeMap::new();
-    if wanted.is_empty() {
-        return heard;
+    let wanted = Wanted::new(ids);
+    let mut heard = journal::heard(&wanted);
+    if !wanted.all_in(&heard) {
+        for (id, line) in in_files(&wanted) {
+            heard.entry(id).or_insert(line);
+        }
     }
+    heard
+}
+
+/// What one file of the journal says, whatever is in it.
+#[cfg(feature = "fuzz")]
+pub(crate) fn journal_file(file: std::fs::File, ids: &[&str]) -> BTreeMap<String, Heard> {
+    let mut found = BTreeMap::new();
+    let budget = journal::Budget::new(std::time::Duration::from_secs(1), 512);
+    if let Some(mut journal) = journal::Journal::open(file, &budget) {
+        let path = Path::new("/run/log/journal/fuzz/system.journal");
+        journal::read(&mut journal, path, &Wanted::new(ids.iter().copied()), &budget, &mut found);
+    }
+    found
+}
+
+fn in_files(wanted: &Wanted<'_>) -> BTreeMap<String, Heard> {
+    let mut heard = BTreeMap::new();
     let mut files: Vec<(SystemTime, PathBuf, Vec<u8>)> = files()
         .into_iter()
         .filter_map(|path| tail(&path).ok().map(|(time, text)| (time, path, text)))
@@ -48,18 +96,18 @@ pub(crate) fn heard<'a>(ids: impl Iterator<Item = &'a str>) -> BTreeMap<String, 
     // What was written to last has the last word.
     files.sort();
     for (_, path, text) in files {
-        for line in text.split(|byte| *byte == b'\n') {
-            if let Ok(line) = std::str::from_utf8(line) {
-                for id in hex_runs(line).filter_map(|run| wanted.get(run)) {
-                    if WORDS.iter().any(|word| line.contains(word)) {
-                        let line = line.chars().take(LONGEST_LINE).collect();
-                        heard.insert((*id).to_owned(), Heard { path: path.clone(), line });
-                    }
-                }
+        for line in text.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok()) {
+            for id in wanted.ids_in(line) {
+                let said = Heard { path: path.clone(), line: shortened(line), at: None };
+                heard.insert(id.to_owned(), said);
             }
         }
     }
     heard
+}
+
+fn shortened(line: &str) -> String {
+    line.chars().take(LONGEST_LINE).collect()
 }
 
 /// The uids of the pods that kubelet keeps something of; `None` where there is no kubelet, or its directory cannot be read.

@@ -90,7 +90,9 @@ fn write_finding(out: &mut String, finding: &Finding, now: Timestamp, paint: Pai
     if let Some(heard) = &finding.heard {
         // One space between words: what is in columns is not wrapped.
         let words: Vec<&str> = heard.line.split_whitespace().collect();
-        let text = format!("{} (the last in {})", words.join(" "), heard.path.display());
+        let age = heard.at.and_then(|at| at.age_at(now)).map(|age| format!(", {}", ago(age)));
+        let text =
+            format!("{} (the last in {}{})", words.join(" "), heard.path.display(), age.unwrap_or_default());
         section(out, "heard", &[shorten(&text)]);
     }
     let steps = finding.steps.iter().map(|step| &step.operation).filter(|operation| is_news(operation));

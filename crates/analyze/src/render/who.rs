@@ -87,6 +87,9 @@ fn write_chain(out: &mut String, chain: &Chain) {
     if let Some(heard) = &chain.heard {
         line(out, "last heard", &heard.line);
         line(out, "", &format!("in {}", heard.path.display()));
+        if let Some(at) = heard.at {
+            line(out, "", &format!("at {at}"));
+        }
     }
 }
 
