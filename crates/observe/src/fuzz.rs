@@ -1,0 +1,19 @@
+//! What fuzz/ calls: the reading of files that others write.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+
+use model::Heard;
+use rustix::fs::{MemfdFlags, memfd_create};
+
+/// Reads a file of systemd's journal, listening for these ids.
+pub fn journal(bytes: &[u8], ids: &[&str]) -> BTreeMap<String, Heard> {
+    crate::logs::journal_file(file(bytes), ids)
+}
+
+fn file(bytes: &[u8]) -> File {
+    let mut file = File::from(memfd_create("fuzz", MemfdFlags::CLOEXEC).expect("a file in memory"));
+    file.write_all(bytes).expect("room in memory");
+    file
+}
