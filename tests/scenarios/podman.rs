@@ -101,6 +101,64 @@ fn a_store_elsewhere_is_found_by_its_conmon_and_without_one_nothing_is_an_orphan
     podman.remove(&cart);
 }
 
+#[test]
+fn a_lease_whose_container_podman_forgot_is_told_and_stays_podmans() {
+    if !require(&NEEDS) {
+        return;
+    }
+    let world = World::enter();
+    let mut podman = Podman::new(&world, Backend::Netavark);
+    let (web, cart) = (podman.run_container("web"), podman.run_container("cart"));
+    let podplumb = Podplumb::default();
+    let told = || -> Vec<String> {
+        let output = podplumb.run(&["leaks", "--output", "json"]);
+        let leaks: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let hazards = leaks["hazards"].as_array().unwrap().iter();
+        let own = hazards.filter(|hazard| hazard["code"] == "forgotten-podman-lease");
+        own.map(|hazard| hazard["object"].as_str().unwrap().to_owned()).collect()
+    };
+    assert!(told().is_empty());
+    podman.crash(&web);
+    assert!(told().is_empty(), "the store has it");
+    podman.crash(&cart);
+    podman.lose_store();
+    assert!(told().is_empty(), "both addresses are on interfaces");
+    run("ip", &["netns", "del", Path::new(&web.netns).file_name().unwrap().to_str().unwrap()]);
+    podplumb_tests::wait_until("the one that nobody has is told", || told() == [web.ip.clone()]);
+    let text = podplumb.expect(0, &["leaks"]);
+    assert!(text.contains("forgotten-podman-lease") && text.contains(&web.id[..12]), "{text}");
+    assert!(text.contains("hint") && text.lines().all(|line| line.chars().count() <= 80), "{text}");
+
+    // Podman gives it to nobody any more, and podplumb does not write to what is Podman's.
+    let rootfs = world.path().join("image/root").display().to_string();
+    let refused = podman.refuses(&["run", "--ip", &web.ip, "--rootfs", &rootfs, "/bin/true"]);
+    assert!(refused.contains("already allocated"), "{refused}");
+    let next = podman.run_container("next");
+    let database = Path::new("/run/containers/networks/ipam.db");
+    let before = std::fs::read(database).unwrap();
+    podplumb.expect(0, &["reclaim", "--apply", "--grace", "0s"]);
+    assert!(std::fs::read(database).unwrap() == before);
+
+    // The remedy.
+    podman.podman(&["stop", "--time", "0", &next.id]);
+    std::fs::remove_file(database).unwrap();
+    podman.podman(&["start", &next.id]);
+    assert!(told().is_empty());
+    assert_eq!(verdict(&next), is("in-use", "runtime-lists"));
+    podman.remove(&next);
+    let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"];
+    let again = ["--ip", &web.ip, "--rootfs", &rootfs, "/bin/sleep", "0"];
+    podman.podman(&[&["run", "--rm"][..], &limits, &again].concat());
+
+    // What is no database is a gap, and no leak is made of it.
+    std::fs::write(database, &before[..before.len() / 16]).unwrap();
+    let snapshot = podplumb.expect(0, &["snapshot"]);
+    assert!(
+        snapshot.contains("\"source\": \"netavark\""),
+        "a database without its pages is read as a whole one"
+    );
+}
+
 /// A user whom only this test's world knows, with a Podman of his own: one container wired by slirp4netns, one by netavark in
 /// the user's own namespace.
 const ROOTLESS: &str = r#"

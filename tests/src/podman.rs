@@ -130,6 +130,28 @@ impl Podman {
         wait_until("conmon and container are gone", || gone(container.conmon) && gone(container.pid));
     }
 
+    /// Throws the store away, as people do whose disk is full. Nothing of its containers may run any more.
+    pub fn lose_store(&mut self) {
+        let table = std::fs::read_to_string("/proc/thread-self/mountinfo").expect("procfs");
+        let below = |point: &&str| point.starts_with("/var/lib/containers/");
+        let points: Vec<&str> =
+            table.lines().filter_map(|line| line.split(' ').nth(4)).filter(below).collect();
+        for point in points.iter().rev() {
+            let _ = rustix::mount::unmount(*point, rustix::mount::UnmountFlags::DETACH);
+        }
+        for path in ["/var/lib/containers/storage", "/run/containers/storage", "/run/libpod"] {
+            std::fs::remove_dir_all(path).expect("Podman's state");
+        }
+        self.containers.clear();
+    }
+
+    /// What podman says to a command that it refuses.
+    pub fn refuses(&self, arguments: &[&str]) -> String {
+        let output = output("podman", &self.with_options(arguments));
+        assert!(!output.status.success(), "podman {arguments:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
     /// Removes a container as a user does.
     pub fn remove(&mut self, container: &PodmanContainer) {
         // Of a container that crashed, the first may fail: it wants to stop it, and is told that it does not run.

@@ -3,16 +3,19 @@
 //! A danger will harm somebody: an address that a live container has and that is free for the next one. A note is
 //! what points at nothing, and may be so for a good reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 
-use model::{IfIndex, Link, MacAddr, Namespace, Snapshot, Source};
+use model::{ContainerId, IfIndex, Link, MacAddr, Namespace, PodmanLease, RuntimeKind, Snapshot, Source};
 use serde::Serialize;
 
 use crate::wiring::{Wiring, is_link_local};
 
 /// `NUD_PERMANENT` and `NUD_NOARP`, by which the kernel marks what somebody set.
 const NUD_PERMANENT: u16 = 0x80;
+
+/// The hint where nothing is to be done.
+pub const LEFT_ALONE: &str = "it is left alone: whoever made it may want it";
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -47,6 +50,7 @@ pub fn hazards(snapshot: &Snapshot, wirings: &[Wiring<'_>]) -> Vec<Hazard> {
         all.extend(unused_leases(wiring));
     }
     all.extend(duplicates(snapshot));
+    all.extend(podman_leases(snapshot));
     all.extend(empty_bridges(snapshot));
     all.extend(neighbours(snapshot));
     all.extend(stations(snapshot));
@@ -176,6 +180,36 @@ fn duplicates(snapshot: &Snapshot) -> Vec<Hazard> {
     addresses.chain(macs).collect()
 }
 
+/// An address that Podman's netavark backend leased to a container that no store has any more: Podman gives
+/// one back with its container only (not even `podman network rm` does). Only told: a store may be where nobody looks, and the
+/// database is Podman's.
+fn podman_leases(snapshot: &Snapshot) -> Vec<Hazard> {
+    let is_silent =
+        snapshot.runtimes.iter().any(|runtime| runtime.kind == RuntimeKind::Podman && !runtime.answered());
+    let is_blind = snapshot.coverage.iter().any(|gap| gap.source.hides_holders())
+        || snapshot.namespaces.iter().any(|namespace| !namespace.readable);
+    if snapshot.podman_leases.is_empty() || is_silent || is_blind {
+        return Vec::new();
+    }
+    let listed: HashSet<&ContainerId> = snapshot.runtime_objects().map(|(_, object)| &object.id).collect();
+    let links = snapshot.namespaces.iter().flat_map(|namespace| &namespace.links);
+    let used: HashSet<IpAddr> = links.flat_map(|link| link.addresses.iter().map(|net| net.addr())).collect();
+    let leases = snapshot.podman_leases.iter();
+    let is_lost = |lease: &&PodmanLease| !listed.contains(&lease.container) && !used.contains(&lease.address);
+    let hazard = |lease: &PodmanLease| Hazard {
+        severity: Severity::Note,
+        code: "forgotten-podman-lease",
+        object: lease.address.to_string(),
+        text: format!(
+            "Podman's network {} leased it to {}, which no store that is known has, and no interface has it",
+            lease.network,
+            crate::wiring::short_id(lease.container.as_str())
+        ),
+        hint: "stop all containers of root's Podman, remove /run/containers/networks/ipam.db, start them again",
+    };
+    leases.filter(is_lost).map(hazard).collect()
+}
+
 /// A bridge without a port.
 fn empty_bridges(snapshot: &Snapshot) -> Vec<Hazard> {
     let Some(host) = snapshot.host() else { return Vec::new() };
@@ -190,8 +224,7 @@ fn empty_bridges(snapshot: &Snapshot) -> Vec<Hazard> {
 }
 
 fn note(code: &'static str, object: String, text: String) -> Hazard {
-    let hint = "it is left alone: whoever made it may want it";
-    Hazard { severity: Severity::Note, code, object, text, hint }
+    Hazard { severity: Severity::Note, code, object, text, hint: LEFT_ALONE }
 }
 
 /// Every MAC of every interface that was seen.

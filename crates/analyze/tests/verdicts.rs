@@ -171,6 +171,7 @@ fn crashed() -> Snapshot {
         sysctls: Default::default(),
         flows: Vec::new(),
         conntrack: None,
+        podman_leases: Vec::new(),
         heard: Default::default(),
         kubelet_pods: None,
         coverage: Vec::new(),

@@ -58,6 +58,17 @@ impl fmt::Display for AttachmentKey {
     }
 }
 
+/// An address that Podman's netavark backend has leased, in a database that only Podman writes to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PodmanLease {
+    /// Podman's network.
+    pub network: NetworkName,
+    /// The address.
+    pub address: IpAddr,
+    /// Podman's container.
+    pub container: ContainerId,
+}
+
 /// A pod as Kubernetes names it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PodName {

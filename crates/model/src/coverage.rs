@@ -33,6 +33,8 @@ pub enum Source {
     Runtime,
     /// host-local's lease files.
     Leases,
+    /// Podman's database of leases. Nothing is ever removed from there, and verdicts do not ask it.
+    Netavark,
     /// libcni's result cache.
     Cache,
     /// CNI network configurations.
@@ -64,6 +66,7 @@ impl std::fmt::Display for Source {
             Source::Namespace => "namespace",
             Source::Runtime => "runtime",
             Source::Leases => "leases",
+            Source::Netavark => "netavark",
             Source::Cache => "cache",
             Source::Configs => "configs",
             Source::Records => "records",

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::attachment::{AttachmentRecord, CacheEntry, Lease, NetworkConfig};
+use crate::attachment::{AttachmentRecord, CacheEntry, Lease, NetworkConfig, PodmanLease};
 use crate::coverage::Gap;
 use crate::flow::TranslatedFlow;
 use crate::heard::Heard;
@@ -41,6 +41,9 @@ pub struct Snapshot {
     /// host-local's leases.
     #[serde(default)]
     pub leases: Vec<Lease>,
+    /// Leases of Podman's netavark backend that were there throughout the look.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub podman_leases: Vec<PodmanLease>,
     /// libcni's result cache.
     #[serde(default)]
     pub cache: Vec<CacheEntry>,

@@ -14,6 +14,7 @@ mod host;
 mod logs;
 mod mounts;
 mod namespaces;
+mod netavark;
 mod occupants;
 mod opened;
 mod plugins;
@@ -88,6 +89,9 @@ fn look(sources: &Sources, depth: Depth) -> Result<Snapshot, Error> {
         boot_id: sys::boot_id().map_err(host("boot id"))?,
         booted_at: sys::booted_at().map_err(host("boot time"))?,
     };
+    // A container is in Podman's store before an address is leased to it, and until that is given back. So those that are leased
+    // before the store is read, and still are after it, have to be in there.
+    let mut podman_leases = netavark::leases(&mut Vec::new());
     // Runtimes are asked first. A container that goes away meanwhile is then still listed; one that comes meanwhile is young. The
     // other way round, the first would look like an orphan.
     let mut asked = runtimes::observe(&sources.runtimes)?;
@@ -95,6 +99,8 @@ fn look(sources: &Sources, depth: Depth) -> Result<Snapshot, Error> {
     // An ADD writes its record or its lease before its rules, and a DEL removes them after those. So rules are read first: those
     // whose owner has nothing else are not in the middle of an ADD.
     let mut gaps: Vec<Gap> = std::mem::take(&mut asked.gaps);
+    let still_leased = netavark::leases(&mut gaps);
+    podman_leases.retain(|lease| still_leased.binary_search(lease).is_ok());
     let nft_tables = rules("nftables tables", nft::table_names(), &mut gaps);
     let elements = rules("elements of podplumb's tables", nft::list(), &mut gaps);
     let mut plugin_rules = rules("rules of iptables-nft", nft::traces::list(), &mut gaps);
@@ -137,6 +143,7 @@ fn look(sources: &Sources, depth: Depth) -> Result<Snapshot, Error> {
         runtimes: asked.runtimes,
         runtime_none: sources.runtimes.none,
         leases: disk.leases,
+        podman_leases,
         cache: disk.cache,
         configs: disk.configs,
         plugins,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::Timestamp;
 
 use super::text::{Paint, columns, hang, printable, shorten};
-use crate::hazards::{Hazard, Severity};
+use crate::hazards::{Hazard, LEFT_ALONE, Severity};
 use crate::leaks::{Finding, Leaks};
 use crate::plan::{Operation, Phase, Plan};
 use crate::verdict::Verdict;
@@ -53,7 +53,7 @@ fn write_hazard(out: &mut String, hazard: &Hazard, paint: Paint) {
     let object = paint.bold(&printable(&shorten(&hazard.object)));
     out.push_str(&format!("{painted}{}{object}  {}\n", " ".repeat(HEAD - word.len()), hazard.code));
     hang(out, &" ".repeat(HEAD), HEAD, &shorten(&hazard.text));
-    if hazard.severity == Severity::Danger {
+    if hazard.hint != LEFT_ALONE {
         hang(out, &format!("  {:<width$}", "hint", width = HEAD - 2), HEAD, hazard.hint);
     }
 }
