@@ -4,12 +4,17 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 
-use model::Heard;
+use model::{Heard, PodmanLease};
 use rustix::fs::{MemfdFlags, memfd_create};
 
 /// Reads a file of systemd's journal, listening for these ids.
 pub fn journal(bytes: &[u8], ids: &[&str]) -> BTreeMap<String, Heard> {
     crate::logs::journal_file(file(bytes), ids)
+}
+
+/// Reads a database of Podman's netavark backend.
+pub fn podman_leases(bytes: &[u8]) -> Option<Vec<PodmanLease>> {
+    crate::netavark::parse(bytes)
 }
 
 fn file(bytes: &[u8]) -> File {
