@@ -35,11 +35,19 @@ fn traffic(from: &Sandbox, to: &Sandbox) -> impl FnOnce() -> String {
 
 fn crash_and_reclaim(plugins: Plugins) {
     let world = World::enter();
-    let mut containerd = Containerd::start(&world, plugins, "10.66.0.0/24");
+    // An address that somebody has anywhere on the machine is in use: of each test its own.
+    let net = match plugins {
+        Plugins::Reference => "10.66.1",
+        Plugins::Podplumb => "10.66.2",
+    };
+    let mut containerd = Containerd::start(&world, plugins, &format!("{net}.0/24"));
     let pods: Vec<Sandbox> =
         ["web", "cart", "search", "mail"].iter().map(|name| containerd.run_sandbox(name)).collect();
     let [forgotten, listed, alive, other] = pods.as_slice() else { panic!("four pods") };
-    assert!(ping(alive, &other.ip) && ping(alive, "10.66.0.1"), "pods reach each other and their gateway");
+    assert!(
+        ping(alive, &other.ip) && ping(alive, &format!("{net}.1")),
+        "pods reach each other and their gateway"
+    );
     let bin_dir = world.plugin_dir(plugins).display().to_string();
     let podplumb = Podplumb::default();
     assert!(podplumb.orphans(GRACE).is_empty(), "nothing is an orphan while all live");
@@ -119,7 +127,8 @@ fn crash_and_reclaim(plugins: Plugins) {
 fn allocate(world: &World, plugins: Plugins, ip: &str) {
     run("ip", &["netns", "add", "again"]);
     let config = r#"{"cniVersion":"1.0.0","name":"pods","type":"bridge","bridge":"cni0","isDefaultGateway":true,
-        "ipam":{"type":"host-local","ranges":[[{"subnet":"10.66.0.0/24"}]]}}"#;
+        "ipam":{"type":"host-local","ranges":[[{"subnet":"NET.0/24"}]]}}"#;
+    let config = config.replace("NET", ip.rsplit_once('.').expect("an address").0);
     let mut plugin = std::process::Command::new(world.plugin_dir(plugins).join("bridge"))
         .env_clear()
         .env("CNI_COMMAND", "ADD")
@@ -158,7 +167,7 @@ fn while_containerd_is_stopped_everything_of_its_is_unknown() {
         return;
     }
     let world = World::enter();
-    let mut containerd = Containerd::start(&world, Plugins::Podplumb, "10.66.0.0/24");
+    let mut containerd = Containerd::start(&world, Plugins::Podplumb, "10.66.3.0/24");
     let (dead, alive) = (containerd.run_sandbox("web"), containerd.run_sandbox("cart"));
     containerd.crash_sandbox(&dead);
     containerd.forget_sandbox(&dead);
@@ -178,7 +187,7 @@ fn the_containerd_of_docker_does_not_answer_for_one_that_is_stopped() {
         return;
     }
     let world = World::enter();
-    let mut containerd = Containerd::start(&world, Plugins::Podplumb, "10.66.0.0/24");
+    let mut containerd = Containerd::start(&world, Plugins::Podplumb, "10.66.4.0/24");
     let web = containerd.run_sandbox("web");
     containerd.crash_sandbox(&web);
     containerd.stop();
@@ -197,7 +206,7 @@ fn a_runtime_that_listens_elsewhere_is_found_by_its_process() {
         return;
     }
     let world = World::enter();
-    let mut containerd = Containerd::start(&world, Plugins::Podplumb, "10.66.0.0/24");
+    let mut containerd = Containerd::start(&world, Plugins::Podplumb, "10.66.5.0/24");
     let web = containerd.run_sandbox("web");
     containerd.crash_sandbox(&web);
     // The usual path leads nowhere any more, as where an administrator moved the socket.
@@ -223,9 +232,9 @@ fn containerd_runs_pods_with_our_plugins_and_nothing_is_left() {
         return;
     }
     let world = World::enter();
-    let mut containerd = Containerd::start(&world, Plugins::Podplumb, "10.66.0.0/24");
+    let mut containerd = Containerd::start(&world, Plugins::Podplumb, "10.66.6.0/24");
     let (web, cart) = (containerd.run_sandbox("web"), containerd.run_sandbox("cart"));
-    assert!(ping(&web, &cart.ip) && ping(&cart, "10.66.0.1"));
+    assert!(ping(&web, &cart.ip) && ping(&cart, "10.66.6.1"));
     let podplumb = Podplumb::default();
     let json: serde_json::Value =
         serde_json::from_str(&podplumb.expect(0, &["who", &web.ip, "--output", "json"])).unwrap();
