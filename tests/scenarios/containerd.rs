@@ -78,6 +78,7 @@ fn crash_and_reclaim(plugins: Plugins) {
     let heard = orphan.0["heard"]["line"].as_str().expect("containerd logged something of it");
     assert!(heard.contains(&forgotten.id) && heard.contains("PodSandbox"), "{heard}");
     assert!(orphan.0["heard"]["path"].as_str().unwrap().ends_with("containerd.log"));
+    assert!(orphan.0["heard"].get("pod").is_none(), "its cache entry has its name");
     let saved = podplumb.finding_of(&listed.id, GRACE);
     assert_eq!((saved.verdict(), saved.because()), ("in-use", "runtime-lists"), "CRI lists it as NotReady");
     assert_eq!(podplumb.finding_of(&alive.id, GRACE).verdict(), "in-use");
@@ -284,4 +285,35 @@ fn containerd_runs_pods_with_our_plugins_and_nothing_is_left() {
         podplumb.findings(GRACE).is_empty()
             || podplumb.findings(GRACE).iter().all(|f| f.0["container"].is_null())
     );
+}
+
+#[test]
+fn a_forgotten_pod_without_a_cache_entry_has_its_name_from_logs() {
+    if !require(&NEEDS) {
+        return;
+    }
+    let world = World::enter();
+    // Its own /var/log, for this test to write to.
+    let logs = world.path().join("logs");
+    std::fs::create_dir_all(&logs).unwrap();
+    run("mount", &["--bind", &logs.display().to_string(), "/var/log"]);
+    let mut containerd = Containerd::start(&world, Plugins::Reference, "10.68.0.0/24");
+    let web = containerd.run_sandbox("web");
+    containerd.crash_sandbox(&web);
+    containerd.forget_sandbox(&web);
+    std::fs::remove_dir_all("/var/lib/cni/results").unwrap();
+    let podplumb = Podplumb::default();
+    let pod = || podplumb.finding_of(&web.id, "0s").0["pod"]["name"].as_str().map(str::to_owned);
+    assert_eq!(pod(), None);
+    let directory = |name: &str| format!("/var/log/pods/shop_{name}_{}/nginx", podplumb_tests::pod_uid(name));
+    std::fs::create_dir_all(directory("cart")).unwrap();
+    assert_eq!(pod(), None, "no line has both");
+    std::fs::create_dir_all(directory("web")).unwrap();
+    assert_eq!(pod().as_deref(), Some("web"), "containerd's line about RunPodSandbox has both");
+    // It is told, and decides nothing.
+    let finding = podplumb.finding_of(&web.id, "0s");
+    assert_eq!((finding.verdict(), finding.0["label"].as_str()), ("orphan", Some(&web.id[..12])));
+    let text = podplumb.expect(3, &["leaks", "--grace", "0s"]);
+    assert!(text.contains(&format!("{}  shop/web by its logs", &web.id[..12])), "{text}");
+    assert!(podplumb.expect(0, &["who", "shop/web"]).contains(&web.id[..12]));
 }

@@ -111,6 +111,12 @@ struct PodNetwork {
 #[derive(Clone, PartialEq, prost::Message)]
 struct Empty {}
 
+/// The uid that a test's pod of this name has.
+pub fn pod_uid(name: &str) -> String {
+    let digits: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("0a6e12c4-55d1-4c0b-9a53-{digits:0>12.12}")
+}
+
 impl Containerd {
     /// Starts containerd with the given plugins and a network of `subnet`, and imports the image.
     pub fn start(world: &World, plugins: Plugins, subnet: &str) -> Self {
@@ -155,8 +161,7 @@ impl Containerd {
 
     /// RunPodSandbox.
     pub fn try_run_sandbox(&self, name: &str) -> Result<Sandbox, String> {
-        let metadata =
-            PodMetadata { name: name.into(), uid: format!("uid-{name}"), namespace: "shop".into() };
+        let metadata = PodMetadata { name: name.into(), uid: pod_uid(name), namespace: "shop".into() };
         let config =
             PodConfig { metadata: Some(metadata), log_directory: String::new(), linux: Some(Linux {}) };
         let made: PodId =

@@ -16,7 +16,7 @@ mod traced;
 mod traces;
 mod world;
 
-pub use containerd::{Containerd, Sandbox};
+pub use containerd::{Containerd, Sandbox, pod_uid};
 pub use docker::{Container, Docker};
 pub use old_cri::serve_v1alpha2;
 pub use plugin::{Answer, Plugin};

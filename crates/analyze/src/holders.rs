@@ -252,7 +252,8 @@ impl<'a> Owners<'a> {
     fn new(snapshot: &'a Snapshot, all: &[Wiring<'a>]) -> Self {
         let mut by_pid = HashMap::new();
         for wiring in all {
-            let whose = (wiring.container().map(|id| id.as_str().to_owned()), wiring.pod().cloned());
+            let whose =
+                (wiring.container().map(|id| id.as_str().to_owned()), wiring.pod_or_logged().cloned());
             let tasks = wiring.namespaces.iter().flat_map(|namespace| &namespace.tasks);
             for task in tasks.filter(|task| task.tid.is_none()) {
                 by_pid.insert(task.pid, whose.clone());

@@ -193,12 +193,12 @@ fn finding(wiring: &Wiring<'_>, court: Court<'_>) -> Finding {
     Finding {
         label: wiring.label(),
         container: container.cloned(),
-        pod: wiring.pod().cloned(),
+        pod: wiring.pod_or_logged().cloned(),
         ns_id: wiring.namespace().and_then(|namespace| namespace.ns_id),
         ns_inode: wiring.namespace().and_then(|namespace| namespace.inode),
         since: verdict::times(wiring).min(),
         ruling,
-        heard: wiring.heard(court.snapshot).cloned(),
+        heard: wiring.heard.cloned(),
         pieces: pieces(wiring, court.snapshot),
         steps,
     }

@@ -547,7 +547,7 @@ fn for_an_orphan(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Evidence> {
             facts.push(Evidence::new("disowned", "you said that no runtime works here (--runtime none)"));
         }
     }
-    let uid = wiring.pod().and_then(|pod| pod.uid.as_ref());
+    let uid = wiring.pod_or_logged().and_then(|pod| pod.uid.as_ref());
     if let Some((uid, pods)) = uid.zip(snapshot.kubelet_pods.as_ref())
         && !pods.contains(uid)
     {

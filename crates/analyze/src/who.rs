@@ -232,7 +232,7 @@ impl<'q> Query<'q> {
         if self.forced || self.text.is_empty() {
             return None;
         }
-        if wiring.pod().is_some_and(|pod| pod.name == self.text || pod.to_string() == self.text) {
+        if wiring.pod_or_logged().is_some_and(|pod| pod.name == self.text || pod.to_string() == self.text) {
             return Some("pod");
         }
         if wiring.objects.iter().any(|(_, object)| object.name.as_deref() == Some(self.text)) {
@@ -293,9 +293,9 @@ fn chain(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Chain {
         bridge: None,
     }));
     Chain {
-        heard: wiring.heard(snapshot).cloned(),
+        heard: wiring.heard.cloned(),
         label: wiring.label(),
-        pod: wiring.pod().cloned(),
+        pod: wiring.pod_or_logged().cloned(),
         sandbox: wiring.container().map(|id| id.as_str().to_owned()),
         containers: wiring.objects.iter().map(|(runtime, object)| container_line(runtime, object)).collect(),
         tasks: wiring.namespace().map(|namespace| namespace.tasks.clone()).unwrap_or_default(),

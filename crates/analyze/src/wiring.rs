@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use model::namespace::run_path;
 use model::{
-    AttachmentKey, AttachmentRecord, CacheEntry, ContainerId, IfIndex, Lease, Link, Namespace, NsId, NsInode,
-    Nsid, OwnedElement, PluginRules, PodName, Runtime, RuntimeObject, Snapshot, Timestamp,
+    AttachmentKey, AttachmentRecord, CacheEntry, ContainerId, Heard, IfIndex, Lease, Link, Namespace, NsId,
+    NsInode, Nsid, OwnedElement, PluginRules, PodName, Runtime, RuntimeObject, Snapshot, Timestamp,
 };
 
 /// A host interface of a wiring, and its other end where it could be seen.
@@ -72,6 +72,8 @@ pub struct Wiring<'a> {
     pub users: Vec<RuleUser<'a>>,
     /// Something was not read that may give such an address to somebody else.
     pub may_have_users: bool,
+    /// The last that a log says of it.
+    pub heard: Option<&'a Heard>,
 }
 
 impl<'a> Wiring<'a> {
@@ -86,6 +88,12 @@ impl<'a> Wiring<'a> {
         let of_cache = || self.cache.iter().find_map(|entry| entry.pod.as_ref());
         let of_records = || self.records.iter().find_map(|record| record.pod.as_ref());
         of_objects.or_else(of_cache).or_else(of_records)
+    }
+
+    /// The same, or else the pod that logs give it. Not to tell one thing from another by: how far back logs are read depends on
+    /// how long that takes, so the next look may not find it.
+    pub fn pod_or_logged(&self) -> Option<&'a PodName> {
+        self.pod().or_else(|| self.heard.and_then(|heard| heard.pod.as_ref()))
     }
 
     /// The id to call it by: the sandbox's, else the first.
@@ -148,11 +156,6 @@ impl<'a> Wiring<'a> {
     pub fn runtime_pin(&self) -> Option<&'a Path> {
         let pins = self.namespaces.iter().flat_map(|namespace| namespace.own_pins());
         pins.map(|pin| pin.path.as_path()).find(|path| is_runtime_name(path))
-    }
-
-    /// The last that a log says of it.
-    pub fn heard(&self, snapshot: &'a Snapshot) -> Option<&'a model::Heard> {
-        self.containers.iter().find_map(|id| snapshot.heard.get(id.as_str()))
     }
 
     /// Who may need its rules about these addresses; `by_address`: they do not say whose they are.
@@ -521,7 +524,10 @@ impl<'a> Join<'a> {
                     wiring.by_address_only |= self.by_address_only.contains(at);
                     wiring.namespaces.push(&self.snapshot.namespaces[*at]);
                 }
-                Node::Container(id) => wiring.containers.push(id),
+                Node::Container(id) => {
+                    wiring.containers.push(id);
+                    wiring.heard = wiring.heard.or_else(|| self.snapshot.heard.get(id.as_str()));
+                }
                 Node::Lease(at) => wiring.leases.push(&self.snapshot.leases[*at]),
                 Node::Element(at) => {
                     let element = &self.snapshot.elements[*at];

@@ -781,7 +781,7 @@ fn what_logs_and_kubelet_say_is_told_and_decides_nothing() {
         |uid: &str| model::PodName { namespace: "shop".into(), name: "web".into(), uid: Some(uid.into()) };
     snapshot.cache[0].pod = Some(uid("u1"));
     let line = format!("StopPodSandbox for {POD} failed: \u{1b}[2Jno network");
-    let heard = model::Heard { path: "/var/log/syslog".into(), line, at: None };
+    let heard = model::Heard { path: "/var/log/syslog".into(), line, at: None, pod: None };
     snapshot.heard.insert(POD.into(), heard);
     let codes = |snapshot: &Snapshot| -> Vec<&str> {
         let finding = judged(snapshot, None);

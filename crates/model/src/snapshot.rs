@@ -89,7 +89,7 @@ pub struct Snapshot {
     /// The last that logs say of containers, by their ids.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub heard: BTreeMap<String, Heard>,
-    /// The uids of the pods of which kubelet keeps something; `None` where no kubelet was seen.
+    /// The uids of the pods of which kubelet keeps something, be it only logs; `None` where no kubelet was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubelet_pods: Option<BTreeSet<String>>,
     /// What could not be read.

@@ -70,6 +70,10 @@ fn write_finding(out: &mut String, finding: &Finding, now: Timestamp, paint: Pai
     {
         title.push_str(&format!("  {id}"));
     }
+    // Whoever else knows the pod has made it the label.
+    if let Some(pod) = finding.pod.as_ref().map(ToString::to_string).filter(|pod| *pod != finding.label) {
+        title.push_str(&format!("  {} by its logs", shorten(&pod)));
+    }
     if let Some(age) = finding.since.and_then(|since| since.age_at(now)) {
         title.push_str(&paint.dim(&format!("  since {}", ago(age))));
     }

@@ -95,11 +95,15 @@ pub(super) fn read(
         // The last of several lines is the newest.
         for line in text.lines().rev() {
             for id in wanted.ids_in(line) {
-                found.entry(id.to_owned()).or_insert_with(|| Heard {
+                let heard = found.entry(id.to_owned()).or_insert_with(|| Heard {
                     path: path.to_owned(),
                     line: super::shortened(line),
                     at: Some(Timestamp(i64::try_from(message.at_us / 1000).unwrap_or(i64::MAX))),
+                    pod: None,
                 });
+                if heard.pod.is_none() {
+                    heard.pod = wanted.pod_in(line, id);
+                }
             }
         }
     }
