@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 
-use model::{ContainerId, IfIndex, Link, MacAddr, Namespace, PodmanLease, RuntimeKind, Snapshot, Source};
+use model::{
+    ContainerId, DhcpLease, IfIndex, Link, MacAddr, Namespace, PodmanLease, RuntimeKind, Snapshot, Source,
+};
 use serde::Serialize;
 
 use crate::wiring::{Wiring, is_link_local};
@@ -51,6 +53,7 @@ pub fn hazards(snapshot: &Snapshot, wirings: &[Wiring<'_>]) -> Vec<Hazard> {
     }
     all.extend(duplicates(snapshot));
     all.extend(podman_leases(snapshot));
+    all.extend(dhcp_leases(snapshot));
     all.extend(empty_bridges(snapshot));
     all.extend(neighbours(snapshot));
     all.extend(stations(snapshot));
@@ -186,9 +189,7 @@ fn duplicates(snapshot: &Snapshot) -> Vec<Hazard> {
 fn podman_leases(snapshot: &Snapshot) -> Vec<Hazard> {
     let is_silent =
         snapshot.runtimes.iter().any(|runtime| runtime.kind == RuntimeKind::Podman && !runtime.answered());
-    let is_blind = snapshot.coverage.iter().any(|gap| gap.source.hides_holders())
-        || snapshot.namespaces.iter().any(|namespace| !namespace.readable);
-    if snapshot.podman_leases.is_empty() || is_silent || is_blind {
+    if snapshot.podman_leases.is_empty() || is_silent || is_blind(snapshot) {
         return Vec::new();
     }
     let listed: HashSet<&ContainerId> = snapshot.runtime_objects().map(|(_, object)| &object.id).collect();
@@ -208,6 +209,46 @@ fn podman_leases(snapshot: &Snapshot) -> Vec<Hazard> {
         hint: "stop all containers of root's Podman, remove /run/containers/networks/ipam.db, start them again",
     };
     leases.filter(is_lost).map(hazard).collect()
+}
+
+/// Something was not seen that may have an address.
+fn is_blind(snapshot: &Snapshot) -> bool {
+    snapshot.coverage.iter().any(|gap| gap.source.hides_holders())
+        || snapshot.namespaces.iter().any(|namespace| !namespace.readable)
+}
+
+/// A lease that podplumb's dhcp daemon keeps for a namespace that is gone: no daemon runs, or it will notice when the lease is to be
+/// renewed. Where something else still says whose it was, that is an orphan, and DEL of its plugins gives the lease back.
+fn dhcp_leases(snapshot: &Snapshot) -> Vec<Hazard> {
+    if snapshot.dhcp_leases.is_empty() || is_blind(snapshot) {
+        return Vec::new();
+    }
+    let is_there = |lease: &DhcpLease| {
+        snapshot.namespaces.iter().any(|namespace| match (lease.ns_id, namespace.ns_id) {
+            (Some(then), Some(now)) => then == now,
+            _ => namespace.inode == Some(lease.ns_inode),
+        })
+    };
+    let cached = snapshot.cache.iter().filter_map(|entry| entry.key.as_ref());
+    let recorded = snapshot.records.iter().map(|record| &record.key);
+    let named: HashSet<&ContainerId> = cached.chain(recorded).map(|key| &key.container).collect();
+    let listed: HashSet<&ContainerId> = snapshot.runtime_objects().map(|(_, object)| &object.id).collect();
+    let leases = snapshot.dhcp_leases.iter().filter(|lease| {
+        let container = &lease.key.container;
+        !named.contains(container) && !listed.contains(container) && !is_there(lease)
+    });
+    let hazard = |lease: &DhcpLease| Hazard {
+        severity: Severity::Note,
+        code: "forgotten-dhcp-lease",
+        object: lease.address.map_or_else(|| lease.key.file_name(), |address| address.to_string()),
+        text: format!(
+            "the dhcp daemon keeps it in network {} for {}, whose namespace is gone",
+            lease.key.network,
+            crate::wiring::short_id(lease.key.container.as_str())
+        ),
+        hint: "restart the dhcp daemon: it forgets it, and the server frees it when it expires",
+    };
+    leases.map(hazard).collect()
 }
 
 /// A bridge without a port.

@@ -172,6 +172,7 @@ fn crashed() -> Snapshot {
         flows: Vec::new(),
         conntrack: None,
         podman_leases: Vec::new(),
+        dhcp_leases: Vec::new(),
         heard: Default::default(),
         kubelet_pods: None,
         coverage: Vec::new(),

@@ -69,6 +69,25 @@ pub struct PodmanLease {
     pub container: ContainerId,
 }
 
+/// An attachment for which podplumb's dhcp daemon keeps a lease.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DhcpLease {
+    /// The daemon's file about it.
+    pub path: PathBuf,
+    /// Whose it is.
+    pub key: AttachmentKey,
+    /// The address, as soon as one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// The namespace, as the runtime named it.
+    pub netns: PathBuf,
+    /// The namespace itself, where the kernel has such ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ns_id: Option<NsId>,
+    /// Its inode at that time.
+    pub ns_inode: NsInode,
+}
+
 /// A pod as Kubernetes names it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PodName {

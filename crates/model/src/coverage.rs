@@ -35,6 +35,8 @@ pub enum Source {
     Leases,
     /// Podman's database of leases. Nothing is ever removed from there, and verdicts do not ask it.
     Netavark,
+    /// What podplumb's dhcp daemon keeps, which verdicts do not ask either.
+    Dhcp,
     /// libcni's result cache.
     Cache,
     /// CNI network configurations.
@@ -67,6 +69,7 @@ impl std::fmt::Display for Source {
             Source::Runtime => "runtime",
             Source::Leases => "leases",
             Source::Netavark => "netavark",
+            Source::Dhcp => "dhcp",
             Source::Cache => "cache",
             Source::Configs => "configs",
             Source::Records => "records",

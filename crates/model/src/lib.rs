@@ -23,7 +23,8 @@ pub mod takeover;
 pub mod time;
 
 pub use attachment::{
-    AttachmentKey, AttachmentRecord, Before, CacheEntry, Capacity, Lease, NetworkConfig, PodName, PodmanLease,
+    AttachmentKey, AttachmentRecord, Before, CacheEntry, Capacity, DhcpLease, Lease, NetworkConfig, PodName,
+    PodmanLease,
 };
 pub use coverage::{Gap, Source};
 pub use event::{Call, Caller, Claim, ClaimKind, Event};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::attachment::{AttachmentRecord, CacheEntry, Lease, NetworkConfig, PodmanLease};
+use crate::attachment::{AttachmentRecord, CacheEntry, DhcpLease, Lease, NetworkConfig, PodmanLease};
 use crate::coverage::Gap;
 use crate::flow::TranslatedFlow;
 use crate::heard::Heard;
@@ -44,6 +44,9 @@ pub struct Snapshot {
     /// Leases of Podman's netavark backend that were there throughout the look.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub podman_leases: Vec<PodmanLease>,
+    /// What podplumb's dhcp daemon kept throughout the look.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dhcp_leases: Vec<DhcpLease>,
     /// libcni's result cache.
     #[serde(default)]
     pub cache: Vec<CacheEntry>,

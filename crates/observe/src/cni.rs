@@ -287,7 +287,7 @@ fn chain(config: &Value) -> (Vec<String>, Vec<PathBuf>) {
 }
 
 /// Content and ctime of a regular file; `None` when it is gone or something else. Symlinks are not followed.
-fn small_file(path: &Path) -> io::Result<Option<(Vec<u8>, Timestamp)>> {
+pub(crate) fn small_file(path: &Path) -> io::Result<Option<(Vec<u8>, Timestamp)>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(fd) => File::from(fd),

@@ -7,6 +7,7 @@
 mod capacity;
 mod cni;
 mod descriptors;
+mod dhcp;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod handles;
@@ -105,6 +106,7 @@ fn look(sources: &Sources, depth: Depth) -> Result<Snapshot, Error> {
     let elements = rules("elements of podplumb's tables", nft::list(), &mut gaps);
     let mut plugin_rules = rules("rules of iptables-nft", nft::traces::list(), &mut gaps);
     plugin_rules.extend(rules("rules of iptables-legacy", nft::legacy::list(), &mut gaps));
+    let mut dhcp_leases = dhcp::leases(&node.boot_id, &mut Vec::new());
     let disk = std::thread::scope(|scope| {
         let disk = scope.spawn(|| (cni::read(&sources.cni), host::read()));
         let mut processes = processes::scan(depth);
@@ -133,6 +135,9 @@ fn look(sources: &Sources, depth: Depth) -> Result<Snapshot, Error> {
         (inside, heard.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
     let (namespaces, unplaced) = inside?;
+    // Those before and after the namespaces were looked at: a container that comes has no lease before, one that goes has none after.
+    let still_kept = dhcp::leases(&node.boot_id, &mut gaps);
+    dhcp_leases.retain(|lease| still_kept.binary_search(lease).is_ok());
     runtimes::claims::compare(&mut asked.runtimes, &namespaces, node.booted_at, answered);
     let plugins = plugins::installed(&disk.configs);
     gaps.extend(disk.gaps);
@@ -148,6 +153,7 @@ fn look(sources: &Sources, depth: Depth) -> Result<Snapshot, Error> {
         runtime_none: sources.runtimes.none,
         leases: disk.leases,
         podman_leases,
+        dhcp_leases,
         cache: disk.cache,
         configs: disk.configs,
         plugins,

@@ -476,6 +476,7 @@ pub(crate) fn observe(pods: &[Pod], eyes: &Eyes) -> Snapshot {
         namespaces: std::iter::once(host).chain(others).collect(),
         unplaced: Vec::new(),
         podman_leases: Vec::new(),
+        dhcp_leases: Vec::new(),
         heard: std::collections::BTreeMap::new(),
         kubelet_pods: None,
         runtimes: [RuntimeKind::Containerd, RuntimeKind::Docker]
