@@ -120,17 +120,9 @@ fn look(sources: &Sources, depth: Depth) -> Result<Snapshot, Error> {
     gaps.append(&mut pins.gaps);
     let stale_files = mounts::stale_files(&pin_directories(), &mut gaps);
     let known = namespaces::Known { processes, pins, records: &disk.records, boot_id: &node.boot_id, depth };
-    let leased = disk.leases.iter().filter_map(|lease| lease.container.as_ref());
-    let cached = disk.cache.iter().filter_map(|entry| Some(&entry.key.as_ref()?.container));
-    let recorded = disk.records.iter().map(|record| &record.key.container);
-    let ids = leased.chain(cached).chain(recorded).map(|id| id.as_str());
-    let by_cache = disk.cache.iter().filter(|entry| entry.pod.is_some());
-    let by_cache = by_cache.filter_map(|entry| Some(entry.key.as_ref()?.container.as_str()));
-    let by_record = disk.records.iter().filter(|record| record.pod.is_some());
-    let named = by_cache.chain(by_record.map(|record| record.key.container.as_str())).collect();
     // Logs are long, and their disk may be slow.
     let (inside, heard) = std::thread::scope(|scope| {
-        let heard = scope.spawn(|| logs::heard(ids, &named));
+        let heard = scope.spawn(|| logs::heard(&disk));
         let inside = namespaces::observe(known, &mut gaps);
         (inside, heard.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });

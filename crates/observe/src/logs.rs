@@ -14,6 +14,8 @@ use std::time::SystemTime;
 use model::{Heard, PodName};
 use rustix::fs::OFlags;
 
+use crate::cni::State;
+
 /// Where distributions put what runtimes and kubelet say.
 const FILES: [&str; 9] = [
     "/var/log/syslog",
@@ -93,11 +95,15 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// The last line about each of the ids, and the pods of those that are not `named`.
-pub(crate) fn heard<'a>(
-    ids: impl Iterator<Item = &'a str>,
-    named: &BTreeSet<&str>,
-) -> BTreeMap<String, Heard> {
+/// The last line about each container that CNI's state names, and its pod where the state does not have that.
+pub(crate) fn heard(state: &State) -> BTreeMap<String, Heard> {
+    let leased = state.leases.iter().filter_map(|lease| lease.container.as_ref());
+    let cached = || state.cache.iter().filter_map(|entry| Some((&entry.key.as_ref()?.container, &entry.pod)));
+    let recorded = || state.records.iter().map(|record| (&record.key.container, &record.pod));
+    let attached = || cached().chain(recorded());
+    let ids = leased.chain(attached().map(|(container, _)| container)).map(|container| container.as_str());
+    let named: BTreeSet<&str> =
+        attached().filter(|(_, pod)| pod.is_some()).map(|(container, _)| container.as_str()).collect();
     let wanted = Wanted::new(ids).and_pods(|id| named.contains(id), pods_with_logs());
     let mut heard = journal::heard(&wanted);
     if !wanted.all_in(&heard) {
