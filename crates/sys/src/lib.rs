@@ -1,8 +1,9 @@
 //! The only unsafe code of podplumb, behind safe functions: network namespaces, socket options that
-//! no safe crate has, packet sockets, a child that is left to wait alone. Also the few facts about the running system that both
-//! the plugins and the observer need.
+//! no safe crate has, packet sockets, BPF programs that run once, a child that is left to wait alone. Also
+//! the few facts about the running system that both the plugins and the observer need.
 
 mod activation;
+mod bpf;
 mod child;
 mod file;
 mod iptables;
@@ -22,6 +23,7 @@ mod userns;
 pub mod zoo;
 
 pub use activation::inherited_listener;
+pub use bpf::{BpfArray, BpfCode, BpfFunction, BpfProgram, BpfRefusal, BpfRelocation};
 pub use child::fork_detached;
 pub use file::UnnamedFile;
 pub use iptables::{LegacyTable, legacy_forward_drops, legacy_table};
