@@ -43,7 +43,8 @@ pub fn objections(snapshot: &Snapshot) -> Vec<String> {
             found.push(format!("{} has a namespace, {}", wiring.label(), namespace.label()));
         }
     }
-    let hidden = snapshot.coverage.iter().filter(|gap| gap.source.hides_holders());
+    let hides = |source: model::Source| source.hides_holders() || source == model::Source::Enumeration;
+    let hidden = snapshot.coverage.iter().filter(|gap| hides(gap.source));
     found.extend(hidden.map(|gap| format!("{} could not be read: {}", gap.object, gap.why)));
     found
 }

@@ -357,6 +357,7 @@ fn unread(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Evidence> {
         // It lives, and nothing that was seen explains why.
         if namespace.readable && !namespace.has_tasks() && namespace.pins.is_empty() {
             let (label, sockets) = (namespace.label(), namespace.sockets);
+            let is_open = namespace.holders.iter().any(|holder| holder.descriptor().is_some());
             facts.extend(match sockets {
                 Some(sockets) if sockets.total > 0 && sockets.held() == 0 => Some(Evidence::new(
                     "tcp-orphan",
@@ -364,7 +365,7 @@ fn unread(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Vec<Evidence> {
                         "TCP connections that nobody has any more hold its namespace {label} for a while"
                     ),
                 )),
-                Some(_) if namespace.descriptors.is_empty() && namespace.holders.is_empty() => {
+                Some(_) if namespace.descriptors.is_empty() && !is_open => {
                     Some(missing(format!("nobody that was seen holds its namespace {label}, and it lives")))
                 }
                 _ => None,
@@ -424,6 +425,8 @@ fn may_hide(gap: &Gap, wiring: &Wiring<'_>) -> bool {
         Source::Records => {
             AttachmentRecord::from_file_name(name).is_none_or(|(key, _)| is_named(&key.container))
         }
+        // One of those that could not be opened may be the one that seems to be gone.
+        Source::Enumeration => wiring.namespaces.is_empty() || wiring.by_address_only,
         Source::Cache if name == "results" => true,
         Source::Cache => is_nobodys || is_named_in(wiring, name),
         source => source.hides_holders(),

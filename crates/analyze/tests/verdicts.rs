@@ -153,6 +153,7 @@ fn crashed() -> Snapshot {
             booted_at: Timestamp(0),
         },
         namespaces: vec![host, pod],
+        enumeration: None,
         unplaced: Vec::new(),
         runtimes: vec![runtime(vec![object("somebody-else")])],
         runtime_none: false,

@@ -29,6 +29,8 @@ pub enum Source {
     Links,
     /// The inside of another network namespace.
     Namespace,
+    /// The kernel's own list of network namespaces: it has some that could neither be explained nor opened.
+    Enumeration,
     /// A container runtime.
     Runtime,
     /// host-local's lease files.
@@ -66,6 +68,7 @@ impl std::fmt::Display for Source {
             Source::Mounts => "mounts",
             Source::Links => "links",
             Source::Namespace => "namespace",
+            Source::Enumeration => "enumeration",
             Source::Runtime => "runtime",
             Source::Leases => "leases",
             Source::Netavark => "netavark",

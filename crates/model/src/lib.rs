@@ -34,7 +34,7 @@ pub use holder::{Holder, Keeper, TcpConnection, TcpState, TcpTimer};
 pub use ids::{BootId, ContainerId, IdError, IfIndex, IfName, MacAddr, NetworkName, NsId, NsInode, Nsid};
 pub use iptables::{Flavour, PluginRule, PluginRules};
 pub use link::{BridgePort, FdbEntry, Link, Neighbour, Peer, Route};
-pub use namespace::{Descriptor, Namespace, Pin, Sockets, StaleFile, Task};
+pub use namespace::{Descriptor, Enumeration, Namespace, Pin, Sockets, StaleFile, Task};
 pub use plugin::PluginBinary;
 pub use rule::{OwnedElement, Protocol, RuleElement};
 pub use runtime::{Runtime, RuntimeKind, RuntimeObject, RuntimeObjectKind, RuntimeStatus};

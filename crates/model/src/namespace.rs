@@ -168,6 +168,24 @@ impl Sockets {
     }
 }
 
+/// Whether all network namespaces of the machine were found, by the kernel's own list of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Enumeration {
+    /// The list was read.
+    Walked {
+        /// How many are on it that somebody holds.
+        listed: u64,
+        /// How many of these nothing else had led to.
+        only_listed: u64,
+    },
+    /// It could not be read: there may be namespaces that nothing leads to.
+    NotWalked {
+        /// Why.
+        why: String,
+    },
+}
+
 /// A file where runtimes pin namespaces that pins nothing: left when a pin was unmounted but not removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StaleFile {

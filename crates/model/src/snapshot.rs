@@ -12,7 +12,7 @@ use crate::holder::Holder;
 use crate::ids::{BootId, IfIndex, NsInode, Nsid};
 use crate::iptables::PluginRules;
 use crate::link::{FdbEntry, Link, Neighbour, Peer, Route};
-use crate::namespace::{Namespace, StaleFile};
+use crate::namespace::{Enumeration, Namespace, StaleFile};
 use crate::plugin::PluginBinary;
 use crate::rule::OwnedElement;
 use crate::runtime::{Runtime, RuntimeObject};
@@ -29,6 +29,9 @@ pub struct Snapshot {
     pub node: Node,
     /// Network namespaces; the host's first.
     pub namespaces: Vec<Namespace>,
+    /// Whether these are all; `None` in snapshots of a podplumb that did not ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enumeration: Option<Enumeration>,
     /// Holders that hold something that is not known, and zombies, which hold nothing. Only a close look tells them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unplaced: Vec<Holder>,

@@ -12,6 +12,7 @@ mod dhcp;
 pub mod fuzz;
 mod handles;
 mod host;
+mod listing;
 mod logs;
 mod mounts;
 mod namespaces;
@@ -22,6 +23,7 @@ mod plugins;
 mod processes;
 pub mod runtimes;
 mod sockets;
+mod walk;
 pub mod watch;
 
 use std::io;
@@ -90,6 +92,7 @@ fn look(sources: &Sources, depth: Depth) -> Result<Snapshot, Error> {
         boot_id: sys::boot_id().map_err(host("boot id"))?,
         booted_at: sys::booted_at().map_err(host("boot time"))?,
     };
+    let walk = std::thread::spawn(walk::walk);
     // A container is in Podman's store before an address is leased to it, and until that is given back. So those that are leased
     // before the store is read, and still are after it, have to be in there.
     let mut podman_leases = netavark::leases(&mut Vec::new());
@@ -107,6 +110,8 @@ fn look(sources: &Sources, depth: Depth) -> Result<Snapshot, Error> {
     let mut plugin_rules = rules("rules of iptables-nft", nft::traces::list(), &mut gaps);
     plugin_rules.extend(rules("rules of iptables-legacy", nft::legacy::list(), &mut gaps));
     let mut dhcp_leases = dhcp::leases(&node.boot_id, &mut Vec::new());
+    // Before anything else leads to namespaces: one that comes later is young, and found by who made it.
+    let listed = walk.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     let disk = std::thread::scope(|scope| {
         let disk = scope.spawn(|| (cni::read(&sources.cni), host::read()));
         let mut processes = processes::scan(depth);
@@ -119,14 +124,15 @@ fn look(sources: &Sources, depth: Depth) -> Result<Snapshot, Error> {
     gaps.append(&mut processes.gaps);
     gaps.append(&mut pins.gaps);
     let stale_files = mounts::stale_files(&pin_directories(), &mut gaps);
-    let known = namespaces::Known { processes, pins, records: &disk.records, boot_id: &node.boot_id, depth };
+    let known =
+        namespaces::Known { processes, pins, listed, records: &disk.records, boot_id: &node.boot_id, depth };
     // Logs are long, and their disk may be slow.
     let (inside, heard) = std::thread::scope(|scope| {
         let heard = scope.spawn(|| logs::heard(&disk));
         let inside = namespaces::observe(known, &mut gaps);
         (inside, heard.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
-    let (namespaces, unplaced) = inside?;
+    let namespaces::Found { namespaces, enumeration, unplaced } = inside?;
     // Those before and after the namespaces were looked at: a container that comes has no lease before, one that goes has none after.
     let still_kept = dhcp::leases(&node.boot_id, &mut gaps);
     dhcp_leases.retain(|lease| still_kept.binary_search(lease).is_ok());
@@ -140,6 +146,7 @@ fn look(sources: &Sources, depth: Depth) -> Result<Snapshot, Error> {
         taken_at,
         node,
         namespaces,
+        enumeration: Some(enumeration),
         unplaced,
         runtimes: asked.runtimes,
         runtime_none: sources.runtimes.none,

@@ -10,12 +10,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use model::{AttachmentRecord, BootId, Gap, Holder, IfIndex, Link, Namespace, NsInode, Nsid, Pin, Source};
+use model::{
+    AttachmentRecord, BootId, Enumeration, Gap, Holder, IfIndex, Link, Namespace, NsInode, Nsid, Pin, Source,
+};
 use netlink::{Socket, addr, link, nsid};
 use sys::NetNs;
 
 use crate::Depth;
 use crate::descriptors::ProcFile;
+use crate::listing::Listing;
 use crate::mounts::Pins;
 use crate::opened::Opened;
 use crate::processes::{Processes, descriptor_path};
@@ -31,19 +34,27 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(25);
 pub(crate) struct Known<'a> {
     pub(crate) processes: Processes,
     pub(crate) pins: Pins,
+    /// The kernel's own list.
+    pub(crate) listed: Result<Vec<crate::walk::Listed>, String>,
     /// podplumb's records: they name namespaces by what finds them, whoever holds them.
     pub(crate) records: &'a [AttachmentRecord],
     pub(crate) boot_id: &'a BootId,
     pub(crate) depth: Depth,
 }
 
-/// All namespaces, the host's first, and holders of which it is not known what they hold. Also says which numbers the host gave to
-/// namespaces that nobody visible holds.
-pub(crate) fn observe(
-    known: Known<'_>,
-    gaps: &mut Vec<Gap>,
-) -> Result<(Vec<Namespace>, Vec<Holder>), crate::Error> {
-    let Known { mut processes, pins, records, boot_id, depth } = known;
+/// What is found.
+pub(crate) struct Found {
+    /// All namespaces, the host's first.
+    pub(crate) namespaces: Vec<Namespace>,
+    /// Whether these are all.
+    pub(crate) enumeration: Enumeration,
+    /// Holders of which it is not known what they hold.
+    pub(crate) unplaced: Vec<Holder>,
+}
+
+/// Looks at all namespaces.
+pub(crate) fn observe(known: Known<'_>, gaps: &mut Vec<Gap>) -> Result<Found, crate::Error> {
+    let Known { mut processes, pins, listed, records, boot_id, depth } = known;
     let here =
         NetNs::current().map_err(|source| crate::Error::Host { what: "own network namespace", source })?;
     let here_inode =
@@ -55,6 +66,8 @@ pub(crate) fn observe(
     let registered = std::mem::take(&mut processes.registered);
     let mut merged = merge(processes, pins);
     by_handle(records.iter().filter(|record| record.boot_id == *boot_id), &mut merged, &mut opened);
+    merged.entry(here_inode).or_default();
+    let listing = Listing::add(listed, &mut merged, &mut opened);
     by_inode(registered, &mut merged, &mut opened, &mut unplaced, depth);
     let mut host = merged.remove(&here_inode).unwrap_or_default();
     host.host = true;
@@ -81,11 +94,13 @@ pub(crate) fn observe(
     // Others look too, and what we keep open they take for a holder.
     drop(opened);
     settle(&mut others);
+    let missing = listing.compare(&mut others);
 
     let mut all = vec![host];
     all.append(&mut others);
-    unheld(&mut socket, &mut all, gaps);
-    Ok((all, unplaced))
+    let numbered = unheld(&mut socket, &mut all, gaps);
+    let enumeration = listing.tell(missing, numbered, &all, gaps);
+    Ok(Found { namespaces: all, enumeration, unplaced })
 }
 
 /// Namespaces that records name and that nobody was seen to hold: the kernel finds them by id and inode (nsfs file handles).
@@ -128,9 +143,6 @@ fn by_inode(
         }
     }
 }
-
-// The place for two more ways to list namespaces: listns(2), of Linux 6.19, and a walk over `net_namespace_list` by a BPF task
-// iterator, which would also tell whether all others together missed one.
 
 /// Joins what processes and mount tables know about the same namespace.
 fn merge(processes: Processes, pins: Pins) -> BTreeMap<NsInode, Namespace> {
@@ -231,7 +243,13 @@ fn has_process(namespace: &Namespace) -> bool {
 fn is_doubtful(namespace: &Namespace) -> bool {
     let has_socket = namespace.sockets.is_some_and(|sockets| sockets.held() > 0);
     let is_open = !namespace.descriptors.is_empty() || !namespace.holders.is_empty();
-    !has_process(namespace) && (has_socket || namespace.has_tasks() || is_open)
+    !has_process(namespace) && (has_socket || namespace.has_tasks() || is_open || is_unexplained(namespace))
+}
+
+/// It lives, and nothing that was seen says why.
+pub(crate) fn is_unexplained(namespace: &Namespace) -> bool {
+    let is_open = !namespace.descriptors.is_empty() || !namespace.holders.is_empty();
+    !namespace.has_tasks() && namespace.pins.is_empty() && !is_open
 }
 
 /// Fills in identity, links and, where no task is, sockets.
@@ -331,7 +349,8 @@ fn open(namespace: &Namespace) -> Result<NetNs, String> {
             Err(error) => last = format!("{}: {error}", path.display()),
         }
     }
-    Err(last)
+    let by_id = namespace.inode.zip(namespace.ns_id).and_then(|(inode, id)| NetNs::by_id(id, inode).ok());
+    by_id.ok_or(last)
 }
 
 fn contents(socket: &mut Socket, target: Option<Nsid>) -> netlink::Result<Vec<Link>> {
@@ -349,14 +368,15 @@ fn with_addresses(mut links: Vec<Link>, addresses: Vec<(IfIndex, IpNet)>) -> Vec
     links
 }
 
-/// Namespaces that a veth of the host leads into, although no process, mount or descriptor that we see has them.
-fn unheld(socket: &mut Socket, all: &mut Vec<Namespace>, gaps: &mut Vec<Gap>) {
+/// Namespaces that a veth of the host leads into, although nothing that we see has them. Says how many.
+fn unheld(socket: &mut Socket, all: &mut Vec<Namespace>, gaps: &mut Vec<Gap>) -> usize {
     let known: BTreeSet<Nsid> = all.iter().filter_map(|namespace| namespace.nsid).collect();
     let links = &all[0].links;
     let linked: BTreeSet<Nsid> = links.iter().filter_map(|link| link.peer?.nsid).collect();
-    for nsid in
-        linked.difference(&known).copied().filter(|nsid| *nsid != Nsid::NOT_ASSIGNED).collect::<Vec<_>>()
-    {
+    let unknown: Vec<Nsid> =
+        linked.difference(&known).copied().filter(|nsid| *nsid != Nsid::NOT_ASSIGNED).collect();
+    for nsid in &unknown {
+        let nsid = *nsid;
         let mut namespace = Namespace { nsid: Some(nsid), ..Namespace::default() };
         match contents(socket, Some(nsid)) {
             Ok(links) => {
@@ -370,4 +390,5 @@ fn unheld(socket: &mut Socket, all: &mut Vec<Namespace>, gaps: &mut Vec<Gap>) {
         }
         all.push(namespace);
     }
+    unknown.len()
 }

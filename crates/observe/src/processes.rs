@@ -40,17 +40,23 @@ pub(crate) struct Processes {
 
 /// The inode of the initial pid namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+const OWN_PID_NAMESPACE: &str = "/proc/self/ns/pid";
+
+/// Whether podplumb is in the machine's own pid namespace.
+pub(crate) fn sees_all_processes() -> io::Result<bool> {
+    Ok(fs::read_link(OWN_PID_NAMESPACE)?.as_os_str() == INITIAL_PID_NAMESPACE)
+}
 
 /// Walks /proc once.
 pub(crate) fn scan(depth: Depth) -> Processes {
     let mut scan = Scan::new(depth);
-    match fs::read_link("/proc/self/ns/pid") {
-        Ok(ns) if ns.as_os_str() == INITIAL_PID_NAMESPACE => {}
-        Ok(_) => scan.gap(
+    match sees_all_processes() {
+        Ok(true) => {}
+        Ok(false) => scan.gap(
             "/proc",
             "podplumb runs in a pid namespace of its own: processes outside it are not visible",
         ),
-        Err(error) => scan.gap("/proc/self/ns/pid", error),
+        Err(error) => scan.gap(OWN_PID_NAMESPACE, error),
     }
     match fs::read_dir("/proc") {
         Ok(entries) => {

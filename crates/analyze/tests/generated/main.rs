@@ -113,7 +113,7 @@ proptest! {
     /// Seeing less, and saying so, never makes an orphan.
     #[test]
     fn blindness_makes_no_orphan(pods in nodes(), eyes in eyes()) {
-        let sharp = Eyes { old_kernel: eyes.old_kernel, ..Eyes::SHARP };
+        let sharp = Eyes { old_kernel: eyes.old_kernel, walks: eyes.walks, ..Eyes::SHARP };
         let (seen, guessed) = (touched(&pods, &sharp), touched(&pods, &eyes));
         prop_assert!(guessed.is_subset(&seen), "{:?}", guessed.difference(&seen));
     }

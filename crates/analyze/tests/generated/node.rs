@@ -87,13 +87,21 @@ pub(crate) struct Eyes {
     pub(crate) by_file: bool,
     /// A kernel without ids of namespaces.
     pub(crate) old_kernel: bool,
+    /// The kernel's own list of namespaces can be read.
+    pub(crate) walks: bool,
     /// The order in which things are found.
     pub(crate) backwards: bool,
 }
 
 impl Eyes {
-    pub(crate) const SHARP: Self =
-        Self { gaps: Vec::new(), silent: [false; 2], by_file: false, old_kernel: false, backwards: false };
+    pub(crate) const SHARP: Self = Self {
+        gaps: Vec::new(),
+        silent: [false; 2],
+        by_file: false,
+        old_kernel: false,
+        walks: true,
+        backwards: false,
+    };
 
     fn miss(&self, source: Source, pod: &Pod) -> bool {
         pod.overlooked && self.gaps.contains(&source)
@@ -166,12 +174,13 @@ pub(crate) fn eyes() -> impl Strategy<Value = Eyes> {
         3 => proptest::sample::subsequence(sources, 0..=3),
     ];
     let rarely = || prop::bool::weighted(0.15);
-    (gaps, [rarely(), rarely()], any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
-        |(gaps, silent, by_file, old_kernel, backwards)| Eyes {
+    (gaps, [rarely(), rarely()], any::<bool>(), any::<[bool; 2]>(), any::<bool>()).prop_map(
+        |(gaps, silent, by_file, [old_kernel, walks], backwards)| Eyes {
             gaps,
             silent,
             by_file,
             old_kernel,
+            walks,
             backwards,
         },
     )
@@ -279,7 +288,9 @@ impl Pod {
         }
         let has_link = self.wire != Wire::Without && !eyes.miss(Source::Links, self);
         namespace.nsid = has_link.then_some(Nsid(number as i32));
-        if namespace.tasks.is_empty() && namespace.pins.is_empty() {
+        // The list has it, and where the kernel opens it by its id, it is read like any other.
+        let is_opened = eyes.walks && !eyes.old_kernel;
+        if namespace.tasks.is_empty() && namespace.pins.is_empty() && !is_opened {
             // The host's interface alone leads to it, and that is no way in.
             namespace.readable = false;
             return has_link.then_some(namespace);
@@ -474,6 +485,7 @@ pub(crate) fn observe(pods: &[Pod], eyes: &Eyes) -> Snapshot {
             booted_at: Timestamp(1_700_000_000_000),
         },
         namespaces: std::iter::once(host).chain(others).collect(),
+        enumeration: None,
         unplaced: Vec::new(),
         podman_leases: Vec::new(),
         dhcp_leases: Vec::new(),
@@ -500,8 +512,25 @@ pub(crate) fn observe(pods: &[Pod], eyes: &Eyes) -> Snapshot {
         sysctls: std::collections::BTreeMap::new(),
         flows: flows(pods),
         conntrack: None,
-        coverage: eyes.gaps.iter().flat_map(|source| gaps(*source, pods, eyes)).collect(),
+        coverage: eyes
+            .gaps
+            .iter()
+            .flat_map(|source| gaps(*source, pods, eyes))
+            .chain(hidden(pods, eyes))
+            .collect(),
     }
+}
+
+/// What he says where the list has more namespaces than he could open.
+fn hidden(pods: &[Pod], eyes: &Eyes) -> Option<Gap> {
+    let mut pods = pods.iter().enumerate();
+    let is_missed = |(number, pod): (usize, &Pod)| pod.exists() && pod.namespace(number, eyes).is_none();
+    let why = "could not be opened".to_owned();
+    (eyes.walks && pods.any(is_missed)).then(|| Gap {
+        source: Source::Enumeration,
+        object: "list".into(),
+        why,
+    })
 }
 
 /// What he says of a source that he could not read, or not all of it.

@@ -35,6 +35,7 @@ pub(crate) fn run(options: &LeaksOptions) -> anyhow::Result<Ended> {
                 "findings": leaks.findings,
                 "hazards": leaks.hazards,
                 "coverage": snapshot.coverage,
+                "enumeration": snapshot.enumeration,
                 "versions": analyze::versions::versions(&snapshot),
             }))?;
         }
