@@ -109,8 +109,25 @@ impl World {
     /// Hides the processes that are in other tests' worlds by now, with all the namespaces that are pinned there: a test that
     /// looks at the node hundreds of times need not wait for them each time.
     pub fn hide_others(&self) {
+        self.hide_processes();
+        self.hide_list();
+    }
+
+    /// Hides the kernel's own list of namespaces, which has those of all other tests: without its types podplumb cannot read it.
+    pub fn hide_list(&self) {
+        rustix::mount::mount_bind(self.empty(), "/sys/kernel/btf").expect("a mount");
+    }
+
+    /// An empty directory.
+    fn empty(&self) -> PathBuf {
         let empty = self.path().join("hidden");
         std::fs::create_dir_all(&empty).expect("a directory");
+        empty
+    }
+
+    /// The first half of [`hide_others`](World::hide_others), for tests that want the list.
+    pub fn hide_processes(&self) {
+        let empty = self.empty();
         let mounts = |process: &Path| std::fs::read_link(process.join("ns/mnt")).ok();
         // Only this thread is in the new mount namespace.
         let machine = mounts(Path::new("/proc/self")).expect("procfs");

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{IoSlice, Write};
 use std::mem::MaybeUninit;
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -214,13 +214,18 @@ fn io_uring(cage: &mut Cage) -> Ending {
 
 fn message(cage: &mut Cage) -> Ending {
     let (sender, receiver) = UnixStream::pair().expect("sockets");
-    let descriptors = [cage.netns().as_fd()];
+    send(&sender, cage.netns().as_fd());
+    cage.open();
+    Ending::release((sender, receiver))
+}
+
+/// A message with a descriptor, which waits for whoever reads the other end.
+pub(crate) fn send(sender: &UnixStream, descriptor: BorrowedFd<'_>) {
+    let descriptors = [descriptor];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
-    rustix::net::sendmsg(&sender, &[IoSlice::new(b"x")], &mut ancillary, SendFlags::empty()).expect("sent");
-    cage.open();
-    Ending::release((sender, receiver))
+    rustix::net::sendmsg(sender, &[IoSlice::new(b"x")], &mut ancillary, SendFlags::empty()).expect("sent");
 }
 
 fn pin_elsewhere(cage: &mut Cage) -> Ending {

@@ -5,10 +5,12 @@ mod cage;
 mod creatures;
 mod documented;
 mod fugitives;
+mod listed;
 mod orphans;
 mod reuse;
 
 use std::collections::HashMap;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use podplumb_tests::{Podplumb, World, require};
@@ -19,6 +21,9 @@ use crate::creatures::CREATURES;
 
 const NEEDS: [&str; 5] = ["ip", "nsenter", "tc", "umount", "unshare"];
 
+/// For tests that go by numbers which the kernel gives again: another one's namespaces would take them.
+static NUMBERS: Mutex<()> = Mutex::new(());
+
 /// Of how many the holder has to be named; the others may be called unknown.
 const NAMED_AT_LEAST: usize = 20;
 
@@ -28,7 +33,7 @@ fn each_of_the_21_is_named_with_a_remedy_that_ends_it_and_no_live_one_is_an_orph
         return;
     }
     let world = World::enter();
-    world.hide_others();
+    world.hide_processes();
     let podplumb = Podplumb::with(&["--runtime", "none"]);
     let mut cages: Vec<(Cage, Ending)> = Vec::new();
     for (at, creature) in CREATURES.iter().enumerate() {
@@ -87,8 +92,13 @@ fn each_of_the_21_is_named_with_a_remedy_that_ends_it_and_no_live_one_is_an_orph
 
 /// The holders of an answer.
 fn held(answer: &Value) -> Vec<Value> {
+    of_all(answer, "holders")
+}
+
+/// A list of each subject of an answer.
+fn of_all(answer: &Value, list: &str) -> Vec<Value> {
     let subjects = answer["subjects"].as_array().into_iter().flatten();
-    subjects.flat_map(|subject| subject["holders"].as_array().cloned().unwrap_or_default()).collect()
+    subjects.flat_map(|subject| subject[list].as_array().cloned().unwrap_or_default()).collect()
 }
 
 /// The process that a holder names.

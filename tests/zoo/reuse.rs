@@ -13,6 +13,8 @@ const ATTEMPTS: usize = 4;
 /// How long the kernel may need to take a namespace down, after all that ended before, and how many are made meanwhile.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(25);
+/// The kernel takes down a thousand namespaces in a second.
+const SETTLING: Duration = Duration::from_secs(2);
 
 /// The identity of a dead namespace, and one that has its inode now: the kernel gives the lowest that is free, so whoever keeps
 /// what he gets comes to it in the end.
@@ -31,6 +33,9 @@ fn reused() -> Option<(NsId, NsInode, NetNs)> {
             others.push(next);
             std::thread::sleep(PAUSE);
         }
+        // The next one has to come where this one was, not behind all that were made since, which have lower numbers when they are gone.
+        drop(others);
+        std::thread::sleep(SETTLING);
         None
     })
 }
@@ -40,6 +45,7 @@ fn a_namespace_that_took_over_an_inode_is_not_taken_for_the_dead_one() {
     if !require(&["ip"]) {
         return;
     }
+    let _numbers = crate::NUMBERS.lock();
     let world = World::enter();
     world.hide_others();
     if NetNs::current().unwrap().id().is_none() {
