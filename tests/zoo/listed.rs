@@ -3,8 +3,8 @@
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
-use model::{Enumeration, NsInode, Snapshot};
-use podplumb_tests::{Podplumb, World, require, wait_until};
+use model::{Enumeration, NsInode, Snapshot, Source};
+use podplumb_tests::{Podplumb, World, binaries, output, require, wait_until};
 use serde_json::Value;
 use sys::NetNs;
 
@@ -13,6 +13,12 @@ use crate::{held, of_all};
 
 fn snapshot(podplumb: &Podplumb) -> Snapshot {
     Snapshot::from_json(podplumb.expect(0, &["snapshot"]).as_bytes()).expect("a snapshot")
+}
+
+/// What is said of those that could not be opened.
+fn gap(snapshot: &Snapshot) -> Option<&str> {
+    let gap = snapshot.coverage.iter().find(|gap| gap.source == Source::Enumeration);
+    gap.map(|gap| gap.why.as_str())
 }
 
 fn is_found(podplumb: &Podplumb, inode: NsInode) -> bool {
@@ -42,6 +48,12 @@ fn a_namespace_that_only_a_message_behind_another_holds_is_found_by_the_kernels_
     drop((first, second));
 
     let seen = snapshot(&podplumb);
+    if ids.contains(&None) {
+        // Before Linux 6.18 it goes through the list, and can open nothing.
+        assert!(gap(&seen).is_some_and(|why| why.contains("could not be opened")), "{:?}", seen.coverage);
+        drop((sender, receiver));
+        return wait_until("nothing is hidden any more", || gap(&snapshot(&podplumb)).is_none());
+    }
     for (inode, id) in inodes.iter().zip(&ids) {
         let found = seen.namespace_by_inode(*inode).unwrap_or_else(|| panic!("{:?}", seen.enumeration));
         assert!(found.readable && found.ns_id == *id && found.link_named("lo").is_some(), "{found:?}");
@@ -81,4 +93,44 @@ fn a_namespace_that_only_a_message_behind_another_holds_is_found_by_the_kernels_
     // podplumb held them while it looked, and does not any more.
     drop((sender, receiver));
     wait_until("they are gone", || !inodes.iter().any(|inode| is_found(&podplumb, *inode)));
+}
+
+#[test]
+fn the_list_is_walked_with_few_capabilities_and_what_cannot_be_opened_is_said() {
+    if !require(&["setpriv"]) {
+        return;
+    }
+    let _numbers = crate::NUMBERS.lock();
+    let world = World::enter();
+    world.hide_processes();
+    let program = binaries().join("podplumb").display().to_string();
+    // Root with only these capabilities.
+    let limited = |capabilities: &str| {
+        let limits = ["--no-new-privs", "--bounding-set", capabilities, "--inh-caps", "-all"];
+        let call = [&limits[..], &[&program, "snapshot", "--runtime", "none"]].concat();
+        Snapshot::from_json(&output("setpriv", &call).stdout).expect("a snapshot")
+    };
+    let (sender, _receiver) = UnixStream::pair().unwrap();
+    let netns = NetNs::create().unwrap();
+    let (inode, id) = (netns.inode().unwrap(), netns.id());
+    send(&sender, netns.as_fd());
+    drop(netns);
+
+    let seen = limited("-all,+sys_admin");
+    if !matches!(seen.enumeration, Some(Enumeration::Walked { .. })) {
+        assert!(std::env::var_os("CI").is_none(), "{:?}", seen.enumeration);
+        return eprintln!("SKIPPED: {:?}", seen.enumeration);
+    }
+    let is_opened = seen.namespace_by_inode(inode).is_some();
+    assert_eq!(is_opened, id.is_some(), "neither CAP_BPF nor CAP_PERFMON is needed");
+
+    // It may go through the list, and open nothing.
+    let seen = limited("-all,+bpf,+perfmon");
+    assert!(matches!(seen.enumeration, Some(Enumeration::Walked { .. })), "{:?}", seen.enumeration);
+    assert!(gap(&seen).is_some_and(|why| why.contains("could not be opened")), "{:?}", seen.coverage);
+
+    // It may not: as if there were no list.
+    let seen = limited("-all,+net_admin");
+    let Some(Enumeration::NotWalked { why }) = &seen.enumeration else { panic!("{:?}", seen.enumeration) };
+    assert!(why.contains("CAP_BPF") && gap(&seen).is_none(), "{why} {:?}", seen.coverage);
 }
