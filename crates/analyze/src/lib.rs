@@ -3,10 +3,11 @@
 //! Pure functions of plain data: no file, no socket, no clock. [`wiring`] joins what belongs together, [`verdict`] decides
 //! whether it is in use, [`plan`] says what to do about what is not, [`hazards`] what is wrong without being a leak, [`who`]
 //! finds one thing by any of its names, [`holders`] says why one is still alive, and [`render`] writes it all down for
-//! people.
+//! people; [`drawing`] draws networks.
 
 pub mod boot;
 pub mod collect;
+pub mod drawing;
 mod flows;
 pub mod hazards;
 pub mod holders;

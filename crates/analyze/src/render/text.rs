@@ -15,23 +15,28 @@ impl Paint {
     /// No escapes at all.
     pub const PLAIN: Paint = Paint { color: false };
 
-    pub(super) fn red(self, text: &str) -> String {
+    /// What is wrong.
+    pub fn red(self, text: &str) -> String {
         self.escape("1;31", text)
     }
 
-    pub(super) fn yellow(self, text: &str) -> String {
+    /// What may be wrong.
+    pub fn yellow(self, text: &str) -> String {
         self.escape("33", text)
     }
 
-    pub(super) fn green(self, text: &str) -> String {
+    /// What is fine.
+    pub fn green(self, text: &str) -> String {
         self.escape("32", text)
     }
 
-    pub(super) fn bold(self, text: &str) -> String {
+    /// What a text is about.
+    pub fn bold(self, text: &str) -> String {
         self.escape("1", text)
     }
 
-    pub(super) fn dim(self, text: &str) -> String {
+    /// What matters less.
+    pub fn dim(self, text: &str) -> String {
         self.escape("2", text)
     }
 
