@@ -3,6 +3,7 @@
 //! A [`Topology`] is the file; [`resolve`] makes a [`Wiring`] of it, which has every name, address and route; a [`Plan`] is what
 //! differs between the wiring that is there and the one that is wanted.
 
+pub mod drawing;
 mod error;
 mod lab;
 pub mod name;
@@ -10,6 +11,7 @@ mod plan;
 mod record;
 mod resolve;
 pub mod rootless;
+pub mod show;
 mod site;
 mod temporary;
 pub mod topology;
