@@ -218,7 +218,8 @@ impl Arranging<'_> {
         }
         let spare = least - (right - left);
         if spare > 0 {
-            left -= spare / 2;
+            // Its middle above the middle of what is below: lines go on straight.
+            left = (left + right - 1).div_euclid(2) - least / 2;
             right = left + least;
         }
         let shift = (-left).max(0);
@@ -468,7 +469,9 @@ pub(super) fn level_room(tie: &Tie<'_>, metrics: &Metrics) -> i32 {
     for row in 0..rows.max(1) {
         let mut own = line(left, row) + line(right, row) + metrics.lead;
         if row == 0 && !tie.middle.is_empty() {
-            own += (metrics.label)(&tie.middle.join(", ")) + 2 * metrics.lead;
+            // It stands in the middle, whatever is on either side.
+            let side = line(left, row).max(line(right, row));
+            own = 2 * side + (metrics.label)(&tie.middle.join(", ")) + 2 * metrics.lead;
         }
         room = room.max(own);
     }

@@ -6,6 +6,7 @@ use super::forest;
 use super::metrics::{Metrics, Size};
 use super::ring;
 use super::tiers::{self, Forest};
+use super::tunnels;
 use super::{Graph, Kind, Style};
 
 /// A place.
@@ -31,6 +32,11 @@ impl Rect {
 
     pub(super) fn bottom(self) -> i32 {
         self.y + self.h
+    }
+
+    /// Whether they have a place in common.
+    pub(super) fn meets(self, other: Rect) -> bool {
+        self.x < other.right() && other.x < self.right() && self.y < other.bottom() && other.y < self.bottom()
     }
 
     fn moved(self, by: Point) -> Rect {
@@ -72,6 +78,19 @@ pub(super) struct Label {
     pub(super) at: Point,
     pub(super) anchor: Anchor,
     pub(super) words: String,
+}
+
+impl Label {
+    /// The room that it takes.
+    pub(super) fn area(&self, metrics: &Metrics) -> Rect {
+        let w = (metrics.label)(&self.words);
+        let x = match self.anchor {
+            Anchor::Start => self.at.x,
+            Anchor::Middle => self.at.x - w / 2,
+            Anchor::End => self.at.x - w,
+        };
+        Rect { x, y: self.at.y, w, h: metrics.line }
+    }
 }
 
 /// Where everything goes.
@@ -177,6 +196,11 @@ pub(super) fn layout(graph: &Graph, metrics: &Metrics) -> Layout {
             items.len() - 1
         });
     }
+    for frame in (0..graph.frames.len()).filter(|frame| frame_item[*frame].is_none()) {
+        let block = block(graph, frame, metrics);
+        items.push(Item { size: block.size, rank: Kind::Host, is_frame: true, entries: Vec::new() });
+        blocks.push(Some(block));
+    }
     let ties: Vec<Tie<'_>> = ties(graph, |vertex| Some(item_of[vertex]))
         .into_iter()
         .filter(|tie| tie.items[0] != tie.items[1])
@@ -216,7 +240,7 @@ pub(super) fn layout(graph: &Graph, metrics: &Metrics) -> Layout {
         layout.labels.extend(labels);
     }
     into_frames(graph, &mut layout);
-    tunnels(graph, &mut layout, metrics);
+    tunnels::add(graph, &mut layout, metrics);
     layout
 }
 
@@ -380,52 +404,6 @@ fn into_frames(graph: &Graph, layout: &mut Layout) {
                     wire.points[at].y = rect.y;
                 }
             }
-        }
-    }
-}
-
-/// Tunnels go level where nothing is in between.
-fn tunnels(graph: &Graph, layout: &mut Layout, metrics: &Metrics) {
-    let drawn: Vec<usize> = layout.wires.iter().map(|wire| wire.edge).collect();
-    for (at, edge) in graph.edges.iter().enumerate() {
-        if edge.style != Style::Tunnel || drawn.contains(&at) {
-            continue;
-        }
-        let mut ends = edge.ends.each_ref().map(|end| end.vertex);
-        ends.sort_by_key(|vertex| layout.vertices[*vertex].x);
-        let [left, right] = ends.map(|vertex| layout.vertices[vertex]);
-        let (top, bottom) =
-            (left.y.max(right.y) + metrics.stroke, left.bottom().min(right.bottom()) - metrics.stroke);
-        let in_the_way = |y: i32| {
-            let between = |rect: &Rect| {
-                rect.x < right.x && rect.right() > left.right() && (rect.y..rect.bottom()).contains(&y)
-            };
-            let boxes = layout.vertices.iter().any(between);
-            let level = |pair: &[Point]| {
-                pair[0].y == pair[1].y
-                    && (pair[0].y - y).abs() < metrics.track
-                    && pair[0].x.min(pair[1].x) < right.x
-                    && pair[0].x.max(pair[1].x) > left.right()
-            };
-            boxes || layout.wires.iter().any(|wire| wire.points.windows(2).any(level))
-        };
-        let middle = (top + bottom) / 2;
-        if left.right() >= right.x || top >= bottom || in_the_way(middle) {
-            layout.bent.push(at);
-            continue;
-        }
-        let (from, to) = (Point { x: left.right(), y: middle }, Point { x: right.x, y: middle });
-        layout.wires.push(Wire { edge: at, points: vec![from, to], sides: [Side::Right, Side::Left] });
-        let border = |vertex: usize| {
-            graph.vertices[vertex].frame.map_or(layout.vertices[vertex], |frame| layout.frames[frame])
-        };
-        let x = (border(ends[0]).right() + border(ends[1]).x) / 2;
-        for (number, words) in edge.middle.iter().enumerate() {
-            let y = match number {
-                0 => middle - metrics.line,
-                below => middle + metrics.stroke + (i32::try_from(below).unwrap_or(0) - 1) * metrics.line,
-            };
-            layout.labels.push(Label { at: Point { x, y }, anchor: Anchor::Middle, words: words.clone() });
         }
     }
 }

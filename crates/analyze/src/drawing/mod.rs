@@ -17,6 +17,7 @@ mod ring;
 mod svg;
 mod text;
 mod tiers;
+mod tunnels;
 
 pub use dot::dot;
 pub use mermaid::mermaid;

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::dot::{colours, outline};
 use super::layout::{Anchor, Label, Layout, Point, Rect, Wire, layout};
 use super::metrics::{Metrics, Size};
+use super::text::tunnel_words;
 use super::{Edge, Frame, Graph, Kind, Style, Vertex, plain};
 
 const SANS: &str = "Inter, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif";
@@ -19,6 +20,8 @@ const SMALL: i32 = 11;
 const LINE: i32 = 15;
 /// How much later cards of a stack stick out.
 const STACK: i32 = 4;
+/// Where the words of the legend begin.
+const LEGEND: i32 = 44;
 
 /// The graph as an SVG.
 pub fn svg(graph: &Graph) -> String {
@@ -28,9 +31,12 @@ pub fn svg(graph: &Graph) -> String {
     let arcs: Vec<(usize, Arc)> =
         layout.bent.iter().map(|at| (*at, arc(&graph.edges[*at], &layout))).collect();
     let above = arcs.iter().map(|(_, arc)| -arc.top).max().unwrap_or(0).max(0);
+    let legend = legend(graph, &layout);
     let right = arcs.iter().map(|(_, arc)| arc.right).max().unwrap_or(0).max(layout.size.w + STACK);
-    let (w, h) =
-        (right.max(sans(&title, TITLE)) + 2 * MARGIN, above + layout.size.h + STACK + head + 2 * MARGIN);
+    let right = right.max(legend.iter().map(|line| LEGEND + mono(line)).max().unwrap_or(0));
+    let below = i32::try_from(legend.len()).unwrap_or(0) * LINE + if legend.is_empty() { 0 } else { LINE };
+    let drawn = layout.size.h + STACK;
+    let (w, h) = (right.max(sans(&title, TITLE)) + 2 * MARGIN, above + drawn + below + head + 2 * MARGIN);
     let mut out = String::new();
     let _ = writeln!(
         out,
@@ -53,11 +59,7 @@ pub fn svg(graph: &Graph) -> String {
         write_frame(&mut out, frame, *rect);
     }
     for (at, arc) in &arcs {
-        // Another one that is drawn straight, where there is room for words, says the same.
-        let mut others = layout.wires.iter().map(|wire| &graph.edges[wire.edge]);
-        let is_said =
-            others.any(|other| other.style == Style::Tunnel && other.middle == graph.edges[*at].middle);
-        write_arc(&mut out, &graph.edges[*at], arc, is_said);
+        write_arc(&mut out, &graph.edges[*at], arc);
     }
     for wire in &layout.wires {
         write_wire(&mut out, wire, graph.edges[wire.edge].style);
@@ -67,6 +69,9 @@ pub fn svg(graph: &Graph) -> String {
     }
     for label in &layout.labels {
         write_label(&mut out, label);
+    }
+    for (row, line) in (1..).zip(&legend) {
+        write_legend(&mut out, drawn + LINE * row, line);
     }
     out.push_str("</g>\n</svg>\n");
     out
@@ -289,7 +294,6 @@ fn arc(edge: &Edge, layout: &Layout) -> Arc {
     let mut rects = edge.ends.each_ref().map(|end| layout.vertices[end.vertex]);
     rects.sort_by_key(|rect| (rect.x, rect.y));
     let [a, b] = rects;
-    let label = edge.middle.iter().map(|line| mono(line)).max().unwrap_or(0);
     if a.right() < b.x {
         // Above what is between.
         let between = layout
@@ -308,10 +312,10 @@ fn arc(edge: &Edge, layout: &Layout) -> Arc {
     let x = a.right().max(b.right());
     let (from, to) = (Point { x: a.right(), y: a.y + a.h / 2 }, Point { x: b.right(), y: b.y + b.h / 2 });
     let by = [Point { x: x + 60, y: from.y }, Point { x: x + 60, y: to.y }];
-    Arc { from, to, by, top: 0, right: x + 60 + label }
+    Arc { from, to, by, top: 0, right: x + 60 }
 }
 
-fn write_arc(out: &mut String, edge: &Edge, arc: &Arc, is_said: bool) {
+fn write_arc(out: &mut String, edge: &Edge, arc: &Arc) {
     let Arc { from, to, by: [a, b], .. } = arc;
     let _ = writeln!(
         out,
@@ -326,19 +330,27 @@ fn write_arc(out: &mut String, edge: &Edge, arc: &Arc, is_said: bool) {
         to.y,
         pen(edge.style)
     );
-    let middle = Point { x: (from.x + to.x + 3 * (a.x + b.x)) / 8, y: (from.y + to.y + 3 * (a.y + b.y)) / 8 };
-    let words = edge.middle.join(", ");
-    if !words.is_empty() && !is_said {
-        // On the curve, with the ground around it: it may pass behind others.
-        let _ = writeln!(
-            out,
-            "<text class=\"label\" x=\"{}\" y=\"{}\" font-family=\"{MONO}\" font-size=\"{SMALL}\" text-anchor=\"middle\" \
-             fill=\"#475569\" stroke=\"#ffffff\" stroke-width=\"5\" paint-order=\"stroke\">{}</text>",
-            middle.x,
-            middle.y + 4,
-            escape(&words)
-        );
-    }
+}
+
+/// What no wire has room for: tunnels that are bent, unless a straight one says the same.
+fn legend(graph: &Graph, layout: &Layout) -> Vec<String> {
+    let straight = |edge: &Edge| {
+        let mut others = layout.wires.iter().map(|wire| &graph.edges[wire.edge]);
+        others.any(|other| other.style == Style::Tunnel && other.middle == edge.middle)
+    };
+    let bent = layout.bent.iter().map(|at| &graph.edges[*at]).filter(|edge| !edge.middle.is_empty());
+    bent.filter(|edge| !straight(edge)).map(|edge| tunnel_words(graph, edge)).collect()
+}
+
+fn write_legend(out: &mut String, y: i32, words: &str) {
+    let middle = y + LINE / 2;
+    let _ = writeln!(
+        out,
+        "<path d=\"M0 {middle} L{} {middle}\" fill=\"none\" {}/>",
+        LEGEND - 10,
+        pen(Style::Tunnel)
+    );
+    detail(out, "start", Point { x: LEGEND, y: y + LINE - 4 }, words);
 }
 
 /// What XML reads as itself.

@@ -3,7 +3,7 @@
 use super::canvas::{Canvas, Ink, cells};
 use super::collapse::{self, Limits};
 use super::compact;
-use super::layout::{Anchor, Layout, Point, Rect, Side, Wire, layout};
+use super::layout::{Layout, Point, Rect, Side, Wire, layout};
 use super::list::list;
 use super::metrics::{Metrics, Size};
 use super::{Edge, Graph, Mark, Style, plain};
@@ -115,20 +115,15 @@ fn draw(graph: &Graph, layout: &Layout, metrics: &Metrics, columns: usize, paint
         }
     }
     for label in &layout.labels {
-        let width = cells(&label.words);
-        let x = match label.anchor {
-            Anchor::Start => label.at.x,
-            Anchor::Middle => label.at.x - width / 2,
-            Anchor::End => label.at.x - width,
-        };
-        canvas.write(x, label.at.y, &label.words, Ink::Plain);
+        let area = label.area(metrics);
+        canvas.write(area.x, area.y, &label.words, Ink::Plain);
     }
     let mut out = canvas.text(paint);
     if !layout.bent.is_empty() {
         out.push('\n');
         for edge in &layout.bent {
-            let line = tunnel(graph, &graph.edges[*edge]);
-            super::list::wrapped(&mut out, "", &line, columns);
+            let line = tunnel_words(graph, &graph.edges[*edge]);
+            super::list::wrapped(&mut out, "╌╌ ", &line, columns);
         }
     }
     out
@@ -147,7 +142,7 @@ fn centred(canvas: &mut Canvas, rect: Rect, row: i32, words: &str, ink: Ink) {
 }
 
 /// A tunnel that no line is drawn for.
-fn tunnel(graph: &Graph, edge: &Edge) -> String {
+pub(super) fn tunnel_words(graph: &Graph, edge: &Edge) -> String {
     let name = |end: usize| {
         let vertex = &graph.vertices[edge.ends[end].vertex];
         match vertex.frame {
@@ -155,7 +150,7 @@ fn tunnel(graph: &Graph, edge: &Edge) -> String {
             None => vertex.title.clone(),
         }
     };
-    format!("{} ╌╌ {}  {}", name(0), name(1), edge.middle.join(", ")).trim_end().to_owned()
+    format!("{} – {}: {}", name(0), name(1), edge.middle.join(", ")).trim_end_matches(": ").to_owned()
 }
 
 fn draw_wire(canvas: &mut Canvas, wire: &Wire, style: Style) {

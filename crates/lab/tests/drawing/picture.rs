@@ -1,4 +1,5 @@
-//! What has to hold of a picture: it is XML, no box covers another, and no text leaves its box or the picture.
+//! What has to hold of a picture: it is XML, no box covers another, no line runs through a box or along another line, and no text leaves
+//! its box or the picture.
 
 use roxmltree::{Document, Node};
 
@@ -16,6 +17,14 @@ impl Area {
             && other.left < self.right
             && self.top < other.bottom
             && other.top < self.bottom
+    }
+
+    fn grown(&self, by: f64) -> Area {
+        Area { left: self.left - by, top: self.top - by, right: self.right + by, bottom: self.bottom + by }
+    }
+
+    fn shrunk(&self, by: f64) -> Area {
+        self.grown(-by)
     }
 
     fn contains(&self, other: &Area) -> bool {
@@ -118,5 +127,52 @@ pub(crate) fn check(svg: &str) -> Result<(), String> {
             return Err(format!("`{text}` is on `{other}`"));
         }
     }
+    let mut parts: Vec<(usize, Area)> = Vec::new();
+    for (number, path) in drawing.children().filter(|node| node.has_tag_name("path")).enumerate() {
+        parts.extend(
+            straight_parts(path.attribute("d").unwrap_or_default()).into_iter().map(|part| (number, part)),
+        );
+    }
+    for (at, (path, part)) in parts.iter().enumerate() {
+        if let Some((_, name)) = boxes.iter().find(|(own, _)| own.shrunk(1.0).covers(&part.grown(0.4))) {
+            return Err(format!("a line runs through `{name}`: {part:?}"));
+        }
+        let along = |other: &Area| {
+            let (own, other) = (part.grown(0.4), other.grown(0.4));
+            let common = (own.right.min(other.right) - own.left.max(other.left))
+                .max(own.bottom.min(other.bottom) - own.top.max(other.top));
+            own.covers(&other) && common > 3.0
+        };
+        if let Some((_, other)) = parts[at + 1..].iter().find(|(other, area)| other != path && along(area)) {
+            return Err(format!("two lines run along each other: {part:?}, {other:?}"));
+        }
+    }
     Ok(())
+}
+
+/// The level and upright parts of a path; those of a curve are left out.
+fn straight_parts(path: &str) -> Vec<Area> {
+    let mut parts = Vec::new();
+    let mut at: Option<(f64, f64)> = None;
+    for command in
+        path.split_inclusive(|c: char| c.is_ascii_alphabetic()).skip(1).zip(path.matches(char::is_alphabetic))
+    {
+        let (text, command) = command;
+        let numbers: Vec<f64> = text
+            .trim_end_matches(|c: char| c.is_ascii_alphabetic())
+            .split_whitespace()
+            .map(|number| number.parse().unwrap())
+            .collect();
+        let [.., x, y] = numbers[..] else { continue };
+        if let (Some((from_x, from_y)), "L") = (at, command) {
+            parts.push(Area {
+                left: from_x.min(x),
+                right: from_x.max(x),
+                top: from_y.min(y),
+                bottom: from_y.max(y),
+            });
+        }
+        at = Some((x, y));
+    }
+    parts
 }
