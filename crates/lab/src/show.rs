@@ -117,6 +117,6 @@ fn bare_port(device: &Device) -> Option<&IfName> {
 fn is_alike(a: &Machine, b: &Machine) -> bool {
     let names =
         |machine: &Machine| machine.devices.iter().map(|device| device.name.clone()).collect::<Vec<_>>();
-    let group = |machine: &Machine| machine.name.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned();
+    let group = |machine: &Machine| machine.name.replace(|c: char| c.is_ascii_digit(), "");
     a.kind == b.kind && names(a) == names(b) && group(a) == group(b)
 }
