@@ -118,5 +118,7 @@ fn is_alike(a: &Machine, b: &Machine) -> bool {
     let names =
         |machine: &Machine| machine.devices.iter().map(|device| device.name.clone()).collect::<Vec<_>>();
     let group = |machine: &Machine| machine.name.replace(|c: char| c.is_ascii_digit(), "");
-    a.kind == b.kind && names(a) == names(b) && group(a) == group(b)
+    let addresses =
+        |machine: &Machine| machine.devices.iter().map(|device| device.addresses.len()).collect::<Vec<_>>();
+    a.kind == b.kind && names(a) == names(b) && addresses(a) == addresses(b) && group(a) == group(b)
 }

@@ -8,11 +8,11 @@ use super::{Graph, Kind, Mark, Style, plain};
 pub fn dot(graph: &Graph) -> String {
     let mut out = String::from("graph {\n");
     let _ = writeln!(out, "  label={}", quoted(&[&graph.title]));
-    out.push_str("  labelloc=t\n  rankdir=TB\n  nodesep=0.5\n  ranksep=0.9\n  fontname=\"Helvetica\"\n");
+    out.push_str("  labelloc=t\n  rankdir=TB\n  nodesep=0.9\n  ranksep=0.9\n  fontname=\"Helvetica\"\n");
     out.push_str(
         "  node [shape=box style=\"rounded,filled\" fontname=\"Helvetica\" fontsize=12 margin=\"0.2,0.1\"]\n",
     );
-    out.push_str("  edge [fontname=\"Courier\" fontsize=9 color=\"#64748b\" fontcolor=\"#475569\"]\n");
+    out.push_str("  edge [fontname=\"Courier\" fontsize=9 labeldistance=2 labelangle=40 color=\"#64748b\" fontcolor=\"#475569\"]\n");
     for (number, frame) in graph.frames.iter().enumerate() {
         let _ = writeln!(out, "  subgraph cluster_{number} {{");
         let lines: Vec<&String> = std::iter::once(&frame.title).chain(&frame.lines).collect();
@@ -25,7 +25,6 @@ pub fn dot(graph: &Graph) -> String {
     for edge in &graph.edges {
         let [a, b] = edge.ends.each_ref().map(|end| id(&graph.vertices[end.vertex].id));
         let mut attributes = Vec::new();
-        // Graphviz centres labels of ends on the end: lines of their own keep them apart.
         for (name, end) in [("taillabel", &edge.ends[0]), ("headlabel", &edge.ends[1])] {
             if !end.lines.is_empty() {
                 attributes.push(format!("{name}={}", quoted(&end.lines.iter().collect::<Vec<_>>())));

@@ -83,7 +83,6 @@ const DARK: &str = "<style>
   .ground { fill: #0f172a }
   .title, .name { fill: #f1f5f9 }
   .detail, .label { fill: #cbd5e1 }
-  .label { stroke: #0f172a }
   .frame { fill: #172033; stroke: #475569 }
   .uplink, .interface { fill: #1e293b }
   .tunnel { fill: #083344 }
