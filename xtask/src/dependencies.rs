@@ -21,7 +21,7 @@ const NOT_IN_THE_PLUGIN: [&str; 9] = [
 ];
 
 /// The direct dependencies that a crate of ours may have among ours. Dependencies point one way.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("model", &[]),
     ("sys", &["model"]),
     ("netlink", &["model", "sys"]),
@@ -33,6 +33,7 @@ const MAY_USE: [(&str, &[&str]); 13] = [
     ("analyze", &["model"]),
     ("observe", &["cni-spec", "ipam", "model", "netlink", "nft", "sys"]),
     ("reclaim", &["analyze", "cni-spec", "ipam", "model", "netlink", "nft", "observe", "sys"]),
+    ("probe", &["model", "netlink", "sys"]),
     ("lab", &["analyze", "cni-spec", "model", "netlink", "nft", "plugins", "probe", "sys"]),
     ("podplumb", &["analyze", "cni-spec", "lab", "model", "nft", "observe", "plugins", "reclaim", "sys"]),
 ];

@@ -7,7 +7,7 @@ use model::IfIndex;
 
 use crate::error::Result;
 use crate::link::{family, octets};
-use crate::message::{Attributes, CREATE_EXCLUSIVE, CREATE_OR_REPLACE, Request};
+use crate::message::{Attribute, Attributes, CREATE_EXCLUSIVE, CREATE_OR_REPLACE, Request};
 use crate::socket::Socket;
 
 const RTM_NEWROUTE: u16 = 24;
@@ -22,11 +22,15 @@ const RTA_PREFSRC: u16 = 7;
 const RTA_METRICS: u16 = 8;
 const RTA_CACHEINFO: u16 = 12;
 const RTA_TABLE: u16 = 15;
+const RTA_VIA: u16 = 18;
 const RTAX_MTU: u16 = 2;
 const RTAX_ADVMSS: u16 = 8;
 const RTPROT_KERNEL: u8 = 2;
 const RTPROT_BOOT: u8 = 3;
 const RTN_UNICAST: u8 = 1;
+const RTN_LOCAL: u8 = 2;
+const RTN_BLACKHOLE: u8 = 6;
+const RTN_PROHIBIT: u8 = 8;
 const RT_TABLE_MAIN: u32 = 254;
 const RT_SCOPE_LINK: u8 = 253;
 const RTM_F_CLONED: u32 = 0x200;
@@ -177,6 +181,69 @@ pub fn device_to(socket: &mut Socket, destination: IpAddr) -> Result<Option<IfIn
     socket.get(request, |payload| {
         Some(Attributes::after(payload, RTMSG).find(RTA_OIF).and_then(|oif| oif.u32()).map(IfIndex))
     })
+}
+
+/// Which way the kernel would take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// What becomes of the packets.
+    pub kind: WayKind,
+    /// Next hop; without one the destination is on the link. Of IPv6 where an IPv4 route goes through such a neighbour.
+    pub gateway: Option<IpAddr>,
+    /// Outgoing interface.
+    pub device: Option<IfIndex>,
+    /// The source address that it would choose.
+    pub source: Option<IpAddr>,
+    /// MTU that the route has, or that was learnt of the path, in bytes.
+    pub mtu_bytes: Option<u32>,
+}
+
+/// What becomes of packets (`RTN_*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WayKind {
+    /// They go to somebody else.
+    Unicast,
+    /// The destination is this namespace itself.
+    Local,
+    /// They are dropped or refused here: a route of type blackhole, unreachable or prohibit. Of IPv6; an IPv4 lookup ends in an error.
+    Refused,
+    /// Broadcast, multicast, anycast.
+    Other,
+}
+
+/// Asks which way packets to an address would take.
+///
+/// # Errors
+/// Of IPv4 what a sender would get: ENETUNREACH without a route, EHOSTUNREACH, EACCES and EINVAL of an unreachable, prohibit and blackhole route.
+pub fn toward(socket: &mut Socket, destination: IpAddr) -> Result<Way> {
+    let mut header = [0; RTMSG];
+    header[0] = family(destination);
+    header[1] = if destination.is_ipv4() { 32 } else { 128 };
+    let request = Request::new("look up route", RTM_GETROUTE, 0, &header).attr(RTA_DST, &octets(destination));
+    socket.get(request, way).map_err(|error| error.on(format_args!("to {destination}")))
+}
+
+fn way(payload: &[u8]) -> Option<Way> {
+    let header = payload.get(..RTMSG)?;
+    let kind = match header[7] {
+        RTN_UNICAST => WayKind::Unicast,
+        RTN_LOCAL => WayKind::Local,
+        RTN_BLACKHOLE..=RTN_PROHIBIT => WayKind::Refused,
+        _ => WayKind::Other,
+    };
+    let mut way = Way { kind, gateway: None, device: None, source: None, mtu_bytes: None };
+    for attribute in Attributes::after(payload, RTMSG) {
+        match attribute.kind {
+            RTA_GATEWAY => way.gateway = attribute.ip(),
+            // struct rtvia: a family, then the address.
+            RTA_VIA => way.gateway = Attribute { kind: RTA_VIA, value: attribute.value.get(2..)? }.ip(),
+            RTA_OIF => way.device = attribute.u32().map(IfIndex),
+            RTA_PREFSRC => way.source = attribute.ip(),
+            RTA_METRICS => way.mtu_bytes = attribute.nested().find(RTAX_MTU).and_then(|mtu| mtu.u32()),
+            _ => {}
+        }
+    }
+    Some(way)
 }
 
 pub(crate) fn parse(payload: &[u8]) -> Option<model::Route> {

@@ -33,7 +33,7 @@ pub use netns::{Entered, NetNs, isolate_thread, when_stranded};
 pub use packet::{PacketSocket, send_frames};
 pub use process::{Process, descriptors_in_flight};
 pub use signals::stop_signals;
-pub use socket::{netlink_socket, netns_cookie};
+pub use socket::{netlink_socket, netns_cookie, never_fragment};
 pub use system::{
     boot_id, booted_at, earliest_of_boot, hostname, is_root, kernel_release, raise_file_limit, random,
     read_sysctl, since_boot, write_sysctl,

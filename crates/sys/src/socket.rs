@@ -34,6 +34,38 @@ const NETLINK_GET_STRICT_CHK: libc::c_int = 12;
 /// include/uapi/asm-generic/socket.h (5.14).
 const SO_NETNS_COOKIE: libc::c_int = 71;
 
+/// include/uapi/linux/in.h and in6.h: don't fragment, whatever the path MTU was the last time; only the interface's own counts.
+const PMTUDISC_PROBE: libc::c_int = 3;
+
+/// Has a socket send every packet in one piece, also where an earlier answer says that it is too large for the way: a probe wants to
+/// know how the way is now. What the interface cannot take is refused with `EMSGSIZE`.
+pub fn never_fragment(socket: impl AsFd, v6: bool) -> io::Result<()> {
+    let options: &[(libc::c_int, libc::c_int, libc::c_int)] = match v6 {
+        false => &[(libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, PMTUDISC_PROBE)],
+        // Without IPV6_DONTFRAG the kernel cuts what is too large for the interface into fragments.
+        true => &[
+            (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, PMTUDISC_PROBE),
+            (libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, 1),
+        ],
+    };
+    for (level, option, value) in options {
+        // SAFETY: the pointer and the length describe `value`, which outlives the call.
+        let result = unsafe {
+            libc::setsockopt(
+                socket.as_fd().as_raw_fd(),
+                *level,
+                *option,
+                std::ptr::from_ref(value).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
 /// The id of the network namespace that a socket belongs to.
 pub fn netns_cookie(socket: impl AsFd) -> io::Result<NsId> {
     let mut cookie = 0u64;

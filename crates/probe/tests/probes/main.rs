@@ -1,0 +1,4 @@
+//! Each probe where it works and where it does not, in namespaces of the test's own.
+
+mod net;
+mod reach;
