@@ -5,6 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use serde::Serialize;
 
 /// Why there was no answer.
@@ -63,13 +64,9 @@ impl Failure {
         match self {
             Failure::Told { .. } | Failure::Refused | Failure::TooLarge => true,
             Failure::Own { errno } => matches!(
-                rustix::io::Errno::from_raw_os_error(*errno),
+                Errno::from_raw_os_error(*errno),
                 // A blackhole route is EINVAL, a prohibiting one EACCES, a firewall on the way out EPERM.
-                rustix::io::Errno::NETUNREACH
-                    | rustix::io::Errno::HOSTUNREACH
-                    | rustix::io::Errno::ACCESS
-                    | rustix::io::Errno::PERM
-                    | rustix::io::Errno::INVAL
+                Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::ACCESS | Errno::PERM | Errno::INVAL
             ),
             Failure::Silence { .. }
             | Failure::Broken { .. }
@@ -79,29 +76,37 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// In words, with names for the sender and for whoever said something.
+    pub fn tell(&self, sender: &str, name: impl Fn(IpAddr) -> String) -> String {
+        match self {
+            Failure::Silence { waited } => format!("no answer in {}", short(*waited)),
+            Failure::Told { by, notice } => format!("{} says: {notice}", name(*by)),
+            Failure::Refused => "connection refused".to_owned(),
+            Failure::Broken { errno } => format!("connection broken: {}", text(*errno)),
+            Failure::Own { errno } => match Errno::from_raw_os_error(*errno) {
+                Errno::NETUNREACH => format!("{sender} has no route there"),
+                Errno::HOSTUNREACH => format!("{sender} has an unreachable route there"),
+                Errno::INVAL => format!("{sender} has a blackhole route there"),
+                Errno::ACCESS => format!("{sender} has a prohibiting route there"),
+                Errno::PERM => format!("{sender}'s own firewall drops it"),
+                _ => format!("{sender}'s own kernel says: {}", text(*errno)),
+            },
+            Failure::TooLarge => format!("larger than the MTU of {sender}'s interface"),
+            Failure::Nonsense { what } => (*what).to_owned(),
+            Failure::Setup { what, errno } => format!("cannot {what}: {}", text(*errno)),
+        }
+    }
+}
+
+fn text(errno: i32) -> String {
+    let text = io::Error::from_raw_os_error(errno).to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |errno: i32| {
-            let text = io::Error::from_raw_os_error(errno).to_string();
-            let text = text.split(" (os error").next().unwrap_or_default().to_lowercase();
-            text
-        };
-        match self {
-            Failure::Silence { waited } => write!(f, "no answer in {}", short(*waited)),
-            Failure::Told { by, notice } => write!(f, "{by} says: {notice}"),
-            Failure::Refused => write!(f, "connection refused"),
-            Failure::Broken { errno } => write!(f, "connection broken: {}", text(*errno)),
-            Failure::Own { errno } => match rustix::io::Errno::from_raw_os_error(*errno) {
-                rustix::io::Errno::NETUNREACH => write!(f, "it has no route there"),
-                rustix::io::Errno::INVAL => write!(f, "it has a blackhole route there"),
-                rustix::io::Errno::ACCESS => write!(f, "it has a prohibiting route there"),
-                rustix::io::Errno::PERM => write!(f, "its own firewall drops it"),
-                _ => write!(f, "its own kernel says: {}", text(*errno)),
-            },
-            Failure::TooLarge => write!(f, "larger than the MTU of its own interface"),
-            Failure::Nonsense { what } => write!(f, "{what}"),
-            Failure::Setup { what, errno } => write!(f, "cannot {what}: {}", text(*errno)),
-        }
+        f.write_str(&self.tell("the sender", |by| by.to_string()))
     }
 }
 

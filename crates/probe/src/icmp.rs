@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -132,7 +132,7 @@ impl Ear {
 }
 
 /// Waits until there is something to read, or the time is over.
-pub(crate) fn readable(fd: &OwnedFd, patience: Duration) -> io::Result<bool> {
+pub(crate) fn readable(fd: &impl AsFd, patience: Duration) -> io::Result<bool> {
     let timeout = Timespec::try_from(patience).unwrap_or(Timespec { tv_sec: 3600, tv_nsec: 0 });
     match rustix::event::poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&timeout)) {
         Ok(ready) => Ok(ready > 0),

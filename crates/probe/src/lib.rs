@@ -5,11 +5,14 @@
 //! that says why not, and who said so. A probe judges nothing and tries nothing again.
 
 pub mod failure;
+pub mod http;
 mod icmp;
 pub mod listen;
+pub mod path_mtu;
 pub mod ping;
 pub mod route;
 pub mod tcp;
+pub mod throughput;
 pub mod udp;
 
 pub use failure::{Failure, Notice};

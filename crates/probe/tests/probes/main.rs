@@ -1,4 +1,5 @@
 //! Each probe where it works and where it does not, in namespaces of the test's own.
 
+mod amount;
 mod net;
 mod reach;

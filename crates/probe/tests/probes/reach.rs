@@ -65,23 +65,23 @@ fn what_the_senders_own_kernel_refuses_is_told_from_what_others_refuse() {
         let failure = udp::ask(&alone, at(to, 80), SOON).unwrap_err();
         assert!(matches!(failure, Failure::Own { .. }) && failure.is_definite(), "{failure:?}");
         let failure = route::route(&alone, ip(to)).unwrap_err();
-        assert_eq!(failure.to_string(), "it has no route there");
+        assert_eq!(failure.to_string(), "the sender has no route there");
         let large = Ping { to: ip(to), bytes: Some(1501), patience: SOON };
         assert_eq!(ping(&line.a, &large), Err(Failure::TooLarge), "{to}");
     }
     inside(&line.a, "ip route add prohibit 10.9.0.0/16; ip route add blackhole 10.8.0.0/16");
     assert_eq!(
         route::route(&line.a, ip("10.9.0.1")).unwrap_err().to_string(),
-        "it has a prohibiting route there"
+        "the sender has a prohibiting route there"
     );
     let failure = ping(&line.a, &Ping::new(ip("10.8.0.1"), SOON)).unwrap_err();
-    assert_eq!(failure.to_string(), "it has a blackhole route there");
+    assert_eq!(failure.to_string(), "the sender has a blackhole route there");
     inside(
         &line.a,
         "nft 'add table ip t; add chain ip t o { type filter hook output priority 0; policy drop; }'",
     );
     let failure = ping(&line.a, &Ping::new(ip(Line::B), SOON)).unwrap_err();
-    assert_eq!(failure.to_string(), "its own firewall drops it");
+    assert_eq!(failure.to_string(), "the sender's own firewall drops it");
 }
 
 #[test]

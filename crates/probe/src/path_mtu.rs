@@ -1,0 +1,96 @@
+//! The largest packet that travels in one piece, found by echo requests: there and back.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use sys::NetNs;
+
+use crate::failure::{Failure, Notice};
+use crate::ping::{Ping, Pinger};
+use crate::route;
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PathMtu {
+    /// The largest packet that came through, in bytes, its IP header included.
+    pub bytes: u32,
+    /// MTU of the sender's interface, in bytes.
+    pub device_bytes: u32,
+    /// Who said that a packet was too big, in the order in which they did, and how much they take.
+    pub told: Vec<(IpAddr, u32)>,
+    /// The smallest packet that vanished without a word: beyond it is a black hole, in which connections hang once they send much.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vanishes_from: Option<u32>,
+}
+
+/// A size that vanishes is tried this often, since any packet may be lost.
+const TRIES: u32 = 3;
+/// How long a reply may take at least, however soon the first one came: a busy machine has its pauses.
+const SHORTEST_WAIT: Duration = Duration::from_millis(60);
+/// How many times as long as the first reply took another one may take.
+const TIMES_THE_FIRST: u32 = 5;
+
+/// Finds the largest packet that goes from a namespace to an address and whose reply comes back.
+///
+/// Each router that says how much it takes shortens the search, as in RFC 1191; where packets vanish in silence, sizes are halved, as
+/// in RFC 4821. Fails when not even the smallest packet comes back, or when the time is over before the size is certain.
+pub fn path_mtu(from: &NetNs, to: IpAddr, patience: Duration) -> Result<PathMtu, Failure> {
+    let deadline = Instant::now() + patience;
+    let way = route::route(from, to)?;
+    let mut pinger = Pinger::open(from, to)?;
+    let smallest = Ping::smallest(to.is_ipv6());
+    let first = pinger.ping(Some(smallest), patience)?;
+    let wait = (first.after * TIMES_THE_FIRST).max(SHORTEST_WAIT);
+    let mut found =
+        PathMtu { bytes: smallest, device_bytes: way.mtu_bytes, told: Vec::new(), vanishes_from: None };
+    // No packet is longer than its length can say.
+    let most = way.mtu_bytes.min(65_535);
+    // The largest that may still come through, and the next to be tried.
+    let (mut limit, mut next) = (most, most);
+    while found.bytes < limit {
+        match ask(&mut pinger, next, wait, deadline)? {
+            Answer::Came => found.bytes = next,
+            Answer::TooBig(by, mtu) => {
+                found.told.extend(by.filter(|_| mtu > 0).map(|by| (by, mtu)));
+                // One that names no size, or none below this one, has said only that this one is too big.
+                limit = if mtu > 0 && mtu < next { mtu.max(smallest) } else { next - 1 };
+                found.vanishes_from = found.vanishes_from.filter(|vanished| *vanished <= limit);
+                next = limit;
+                continue;
+            }
+            Answer::Nothing => {
+                found.vanishes_from = Some(next);
+                limit = next - 1;
+            }
+        }
+        next = limit - (limit - found.bytes) / 2;
+    }
+    Ok(found)
+}
+
+enum Answer {
+    Came,
+    /// Who says so (nobody: the sender's own interface), and how much it takes.
+    TooBig(Option<IpAddr>, u32),
+    Nothing,
+}
+
+fn ask(pinger: &mut Pinger, bytes: u32, wait: Duration, deadline: Instant) -> Result<Answer, Failure> {
+    for _ in 0..TRIES {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Failure::Nonsense { what: "the time was over before the size was certain" });
+        }
+        match pinger.ping(Some(bytes), wait.min(left)) {
+            Ok(_) => return Ok(Answer::Came),
+            Err(Failure::TooLarge) => return Ok(Answer::TooBig(None, 0)),
+            Err(Failure::Told { by, notice: Notice::TooBig { mtu_bytes } }) => {
+                return Ok(Answer::TooBig(Some(by), mtu_bytes));
+            }
+            Err(Failure::Silence { .. }) => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(Answer::Nothing)
+}
