@@ -4,10 +4,12 @@
 //! thread made for that, and mostly used from outside. What it returns is data: what came back and when, or the [`Failure`]
 //! that says why not, and who said so. A probe judges nothing and tries nothing again.
 
+pub mod capture;
 pub mod failure;
 pub mod http;
 mod icmp;
 pub mod listen;
+pub mod matcher;
 pub mod path_mtu;
 pub mod ping;
 pub mod route;

@@ -26,10 +26,10 @@ pub struct PathMtu {
 
 /// A size that vanishes is tried this often, since any packet may be lost.
 const TRIES: u32 = 3;
-/// How long a reply may take at least, however soon the first one came: a busy machine has its pauses.
+/// How long a reply may take at least, however soon another one came: a busy machine has its pauses.
 const SHORTEST_WAIT: Duration = Duration::from_millis(60);
-/// How many times as long as the first reply took another one may take.
-const TIMES_THE_FIRST: u32 = 5;
+/// How many times as long as a small reply took another one may take.
+const TIMES_THE_USUAL: u32 = 5;
 
 /// Finds the largest packet that goes from a namespace to an address and whose reply comes back.
 ///
@@ -40,8 +40,11 @@ pub fn path_mtu(from: &NetNs, to: IpAddr, patience: Duration) -> Result<PathMtu,
     let way = route::route(from, to)?;
     let mut pinger = Pinger::open(from, to)?;
     let smallest = Ping::smallest(to.is_ipv6());
-    let first = pinger.ping(Some(smallest), patience)?;
-    let wait = (first.after * TIMES_THE_FIRST).max(SHORTEST_WAIT);
+    // The first one may wait for neighbours to be found, a second on each link.
+    pinger.ping(Some(smallest), patience)?;
+    let left = deadline.saturating_duration_since(Instant::now());
+    let usual = pinger.ping(Some(smallest), left.max(SHORTEST_WAIT))?;
+    let wait = (usual.after * TIMES_THE_USUAL).max(SHORTEST_WAIT);
     let mut found =
         PathMtu { bytes: smallest, device_bytes: way.mtu_bytes, told: Vec::new(), vanishes_from: None };
     // No packet is longer than its length can say.

@@ -4,6 +4,7 @@
 
 mod activation;
 mod bpf;
+mod capture;
 mod child;
 mod file;
 mod iptables;
@@ -24,6 +25,7 @@ pub mod zoo;
 
 pub use activation::inherited_listener;
 pub use bpf::{BpfArray, BpfCode, BpfFunction, BpfProgram, BpfRefusal, BpfRelocation};
+pub use capture::{CaptureSocket, Captured, FilterStep};
 pub use child::fork_detached;
 pub use file::UnnamedFile;
 pub use iptables::{LegacyTable, legacy_forward_drops, legacy_table};

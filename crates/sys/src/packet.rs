@@ -24,29 +24,8 @@ impl PacketSocket {
         // Protocol 0 receives nothing before bind: no frame gets in ahead of the filter.
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)?;
-        let filter = udp_filter(udp_port);
-        let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
-        // SAFETY: the pointer and the length describe `program`, which points to `filter`; the kernel copies both.
-        let attached = unsafe {
-            libc::setsockopt(
-                fd.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_ATTACH_FILTER,
-                (&raw const program).cast(),
-                size_of::<libc::sock_fprog>() as libc::socklen_t,
-            )
-        };
-        check(attached)?;
-        let address = link_address(interface, libc::ETH_P_IP as u16)?;
-        // SAFETY: the pointer and the length describe `address`, which outlives the call.
-        let bound = unsafe {
-            libc::bind(
-                fd.as_raw_fd(),
-                (&raw const address).cast(),
-                size_of::<libc::sockaddr_ll>() as libc::socklen_t,
-            )
-        };
-        check(bound)?;
+        attach(&fd, &udp_filter(udp_port))?;
+        bind(&fd, interface, libc::ETH_P_IP as u16)?;
         Ok(Self { fd })
     }
 
@@ -98,6 +77,37 @@ pub fn send_frames<'a>(interface: IfIndex, frames: impl IntoIterator<Item = &'a 
         }
     }
     Ok(())
+}
+
+/// Has a socket drop what the program does not let pass.
+pub(crate) fn attach(fd: &OwnedFd, filter: &[libc::sock_filter]) -> io::Result<()> {
+    let length = u16::try_from(filter.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let program = libc::sock_fprog { len: length, filter: filter.as_ptr().cast_mut() };
+    // SAFETY: the pointer and the length describe `program`, which points to `filter`; the kernel copies both.
+    let attached = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
+    check(attached)
+}
+
+/// Has a socket receive an interface's packets of a protocol.
+pub(crate) fn bind(fd: &OwnedFd, interface: IfIndex, protocol: u16) -> io::Result<()> {
+    let address = link_address(interface, protocol)?;
+    // SAFETY: the pointer and the length describe `address`, which outlives the call.
+    let bound = unsafe {
+        libc::bind(
+            fd.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    check(bound)
 }
 
 fn link_address(interface: IfIndex, protocol: u16) -> io::Result<libc::sockaddr_ll> {
