@@ -5,6 +5,7 @@
 
 pub mod drawing;
 mod error;
+pub mod expect;
 mod lab;
 pub mod name;
 mod plan;
@@ -15,6 +16,7 @@ pub mod show;
 mod site;
 mod temporary;
 pub mod topology;
+pub mod verify;
 pub mod wiring;
 
 pub use error::{Error, Result};

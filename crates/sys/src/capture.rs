@@ -200,6 +200,7 @@ impl Said {
         while let Some(message) = unsafe { next.as_ref() } {
             // SAFETY: the data begins behind the header.
             let data = unsafe { libc::CMSG_DATA(next) };
+            #[allow(clippy::unnecessary_cast, reason = "the width differs between C libraries")]
             let length = message.cmsg_len as usize - (data as usize - next as usize);
             match (message.cmsg_level, message.cmsg_type) {
                 (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) if length >= size_of::<libc::timespec>() => {

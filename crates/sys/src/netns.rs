@@ -145,6 +145,11 @@ impl NetNs {
         Ok(Self { fd: rustix::fs::open("/proc/thread-self/ns/net", flags, Mode::empty())? })
     }
 
+    /// Another handle on it.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { fd: self.fd.try_clone()? })
+    }
+
     /// The namespace's nsfs inode.
     pub fn inode(&self) -> io::Result<NsInode> {
         Ok(NsInode(rustix::fs::fstat(&self.fd)?.st_ino))

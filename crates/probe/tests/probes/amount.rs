@@ -32,7 +32,9 @@ fn a_page_has_a_status_and_a_length_and_what_is_no_page_is_told() {
     let line = Line::make();
     let to = "10.0.2.2:80".parse().unwrap();
     let request = Get { to, host: "b", path: "/x?y=1" };
-    let table: [(&'static [u8], Result<(u16, u64, bool), &str>); 7] = [
+    // Status, length, and whether all of it came.
+    type Expected = Result<(u16, u64, bool), &'static str>;
+    let table: [(&'static [u8], Expected); 7] = [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", Ok((200, 5, true))),
         (b"HTTP/1.0 404 Not Found\r\n\r\nno", Ok((404, 2, true))),
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 503 Later\r\n\r\n", Ok((503, 0, true))),

@@ -42,6 +42,7 @@ pub(crate) fn veth(a: &NetNs, name: &str, b: &NetNs, peer: &str) {
         peer_name: &peer.parse().unwrap(),
         peer_mac: None,
         peer_netns: Some(b.as_fd()),
+        indices: Default::default(),
     };
     a.run(|| Socket::route().unwrap().ack(link::create_veth(&pair)).unwrap()).unwrap();
     inside(b, &format!("ip link set {peer} up"));

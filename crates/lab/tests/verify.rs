@@ -1,0 +1,245 @@
+//! Labs that are verified: what holds, what does not, and what is said about it.
+
+use std::time::{Duration, Instant};
+
+use analyze::render::Paint;
+use podplumb_lab::Lab;
+use podplumb_lab::verify::{Options, Report, Status};
+
+fn lab(yaml: &str) -> Lab {
+    assert!(sys::is_root(), "needs root");
+    Lab::from_yaml(yaml).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Verifies with a short time limit.
+fn verify(lab: &Lab) -> Report {
+    lab.verify(&Options { within: Duration::from_millis(1500), ..Options::default() })
+}
+
+/// What was seen of each sentence, `!` before those that do not hold and `?` before those that nobody knows.
+fn seen(report: &Report) -> Vec<String> {
+    let mark = |status| match status {
+        Status::Passed => "",
+        Status::Failed => "! ",
+        Status::Unclear => "? ",
+    };
+    report.results.iter().map(|result| format!("{}{}", mark(result.status), result.seen)).collect()
+}
+
+/// Runs shell lines in a machine.
+fn inside(lab: &Lab, machine: &str, lines: &str) {
+    #[expect(clippy::disallowed_methods, reason = "a test may use iproute2 and nft")]
+    let output = lab.run(machine, || std::process::Command::new("sh").args(["-ec", lines]).output());
+    let output = output.unwrap().expect("there is a shell");
+    assert!(output.status.success(), "{lines}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+const LINE: &str = "
+hosts: [a, b]
+routers: [r]
+pool: [10.0.0.0/8, 'fd00::/48']
+links: [a -- r, r -- b]
+expect:
+";
+
+fn line(sentences: &[&str]) -> Lab {
+    let lines: Vec<String> = sentences.iter().map(|sentence| format!("  - '{sentence}'\n")).collect();
+    lab(&format!("{LINE}{}", lines.concat()))
+}
+
+#[test]
+fn what_works_holds_in_both_families() {
+    let sentences = [
+        "ping a -> b",
+        "ping a -> b size 1500",
+        "ping6 a -> b",
+        "tcp a -> b:80",
+        "udp a -> b:53",
+        "mtu a -> b = 1500",
+        "throughput a -> b >= 10mbit",
+        "route a -> b via r dev eth0",
+        "captured r:eth1 icmp while ping a -> b",
+        "captured b udp port 53 host a while udp a -> b:53",
+        "nothing captured b:lo icmp while ping a -> b",
+        "no ping a -> 10.9.9.9",
+        "no tcp a -> 10.9.9.9:80 within 300ms",
+    ];
+    let report = line(&sentences).verify(&Options::default());
+    assert!(report.holds(), "{}", report.text(Paint::PLAIN));
+    let order: Vec<&str> = report.results.iter().map(|result| result.text.as_str()).collect();
+    assert_eq!(order, sentences);
+    let seen = seen(&report);
+    assert!(seen[0].contains("10.") && seen[0].contains("fd00:"), "{}", seen[0]);
+    assert_eq!(seen[7].matches("via r (").count(), 2, "{}", seen[7]);
+}
+
+#[test]
+fn what_does_not_work_says_what_was_seen_instead() {
+    let lab = line(&[
+        "ping4 a -> b",
+        "ping a -> 203.0.113.1",
+        "tcp a -> b:81",
+        "no tcp a -> b:80",
+        "mtu a -> b = 1500",
+        "route a -> b via b",
+        "captured r:eth1 tcp while ping a -> b",
+        "nothing captured r:eth1 icmp while ping6 a -> b",
+        "throughput a -> b:99 >= 10mbit",
+        "http a -> http://b:8080/",
+        "throughput a -> b >= 900gbit",
+        "ping6 a -> b within 8s",
+    ]);
+    inside(
+        &lab,
+        "r",
+        "ip link set eth1 mtu 1400
+         nft 'add table inet t; add chain inet t f { type filter hook forward priority 0; }
+              add rule inet t f ip protocol icmp icmp type echo-request meta length 84 drop
+              add rule inet t f tcp dport 81 reject with icmpx admin-prohibited
+              add rule inet t f tcp dport 99 drop'",
+    );
+    let report = verify(&lab);
+    let seen = seen(&report);
+    let expected = [
+        "! no answer in 1.5 s",
+        "! r says: network unreachable",
+        ": r says: prohibited",
+        "! 10.",
+        "1400 bytes; r takes 1400",
+        "via r (",
+        "none, but ",
+        "it does: ",
+        "! ",
+        "connection refused",
+        "bit",
+        "reply after",
+    ];
+    for (seen, expected) in seen.iter().zip(expected) {
+        assert!(seen.contains(expected), "{expected}: {seen}");
+    }
+    let failed = report.results.iter().filter(|result| result.status == Status::Failed).count();
+    assert_eq!(failed, 11, "{}", report.text(Paint::PLAIN));
+    let text = report.text(Paint::PLAIN);
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    assert!(text.ends_with(" s)\n") && text.contains("test: 1 of 12 hold"), "{text}");
+}
+
+#[test]
+fn a_black_hole_is_told_from_a_router_that_speaks() {
+    let lab = line(&[
+        "mtu a -> b = 1450",
+        "mtu a -> b = 1500",
+        "ping a -> b size 1400",
+        "no ping a -> b size 1451",
+    ]);
+    inside(
+        &lab,
+        "r",
+        "nft 'add table inet t; add chain inet t f { type filter hook forward priority 0; }
+              add rule inet t f meta length > 1450 drop'",
+    );
+    let report = lab.verify(&Options { within: Duration::from_secs(4), ..Options::default() });
+    let marks: Vec<Status> = report.results.iter().map(|result| result.status).collect();
+    assert_eq!(
+        marks,
+        [Status::Passed, Status::Failed, Status::Passed, Status::Passed],
+        "{:?}",
+        seen(&report)
+    );
+    assert!(report.results[1].seen.contains("1451 vanish without a word"), "{:?}", report.results[1]);
+}
+
+#[test]
+fn a_sentence_is_tried_until_it_holds() {
+    let lab = line(&["ping a -> b within 8s"]);
+    inside(
+        &lab,
+        "r",
+        "echo 0 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv6/conf/all/forwarding",
+    );
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(1500));
+            inside(
+                &lab,
+                "r",
+                "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding",
+            );
+        });
+        let start = Instant::now();
+        assert!(lab.verify(&Options::default()).holds());
+        assert!(start.elapsed() > Duration::from_millis(1400));
+    });
+}
+
+#[test]
+fn what_must_not_work_has_to_fail_for_its_whole_time_or_be_refused() {
+    let lab = line(&["no ping4 a -> b", "no tcp a -> b:80", "no udp a -> b:53"]);
+    inside(
+        &lab,
+        "r",
+        "nft 'add table inet t; add chain inet t f { type filter hook forward priority 0; }
+              add rule inet t f ip protocol icmp drop
+              add rule inet t f tcp dport 80 reject with tcp reset
+              add rule inet t f udp dport 53 reject'",
+    );
+    let report = verify(&lab);
+    assert!(report.holds(), "{:?}", seen(&report));
+    assert!(report.results[0].took >= Duration::from_millis(900), "{:?}", report.results[0]);
+    assert!(report.results[1].took < Duration::from_millis(500), "{:?}", report.results[1]);
+    assert_eq!(report.results[0].seen, "no answer in 1 s");
+    // It works after a while: that is seen.
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(400));
+            inside(&lab, "r", "nft delete table inet t");
+        });
+        let report = verify(&lab);
+        assert_eq!(report.results[0].status, Status::Failed, "{:?}", report.results[0]);
+    });
+}
+
+#[test]
+fn our_listeners_are_where_ports_lead_and_nowhere_that_a_process_is() {
+    let lab = lab("
+nodes: {node: {pods: 1, forward: 'tcp/8080 -> 10.244.0.2:80'}}
+hosts:
+  client:
+  server: {run: python3 -m http.server 8000 --directory /proc/self/fdinfo}
+links: [client -- node, server -- node]
+expect:
+  - tcp client -> node:8080
+  - http client -> http://server:8000/ = 200
+  - http client -> http://server:8000/nothing = 404
+  - tcp client -> server:8000
+  - no http client -> http://server:8000/nothing = 200
+");
+    let report = lab.verify(&Options::default());
+    assert!(report.holds(), "{}", report.text(Paint::PLAIN));
+}
+
+#[test]
+fn sentences_that_are_not_understood_are_unclear_and_the_others_are_checked() {
+    let lab = line(&["pnig a -> b", "ping a -> c", "ping a -> b"]);
+    let report = lab.verify(&Options::default());
+    assert!(!report.holds());
+    let seen = seen(&report);
+    assert_eq!(seen[0], "? column 1: `pnig` is not a check; did you mean `ping`?");
+    assert_eq!(seen[1], "? column 11: there is no `c` in this lab; there are a, b, r");
+    assert_eq!(report.results[2].status, Status::Passed);
+}
+
+#[test]
+fn hundreds_of_sentences_take_no_longer_than_their_slowest() {
+    let mut sentences: Vec<String> = (2..=60).map(|n| format!("  - ping h1 -> h{n}\n")).collect();
+    sentences.extend((2..=30).map(|n| format!("  - no tcp h1 -> 10.0.9.{n}:80\n")));
+    let yaml = format!(
+        "switches: [sw]\nhosts: {{h: {{count: 60}}}}\nlinks: [h -- sw]\nexpect:\n{}",
+        sentences.concat()
+    );
+    let lab = lab(&yaml);
+    let start = Instant::now();
+    let report = lab.verify(&Options::default());
+    assert!(report.holds(), "{}", report.text(Paint::PLAIN));
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
