@@ -63,6 +63,9 @@ pub struct Counts {
     pub dropped: u64,
 }
 
+/// Whoever reads in a loop gets to look at other things this often.
+const MOMENT: Duration = Duration::from_millis(100);
+
 /// A capture that is going on. Packets are kept from when it is opened, whether anybody reads or not, in 16 MiB.
 #[derive(Debug)]
 pub struct Capture {
@@ -92,23 +95,16 @@ impl Capture {
         opened.map_err(Failure::setup("enter the namespace"))?
     }
 
-    /// Hands out what has been seen and what is seen until `deadline`, in order, until `each` has had enough and returns false. A deadline that
-    /// has passed: what has been seen by now.
-    pub fn read(&mut self, deadline: Instant, mut each: impl FnMut(Packet) -> bool) -> io::Result<()> {
-        let mut wants_more = true;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            // A call that waits long cannot be told to stop; and a full buffer gives its packets in several.
-            let wait = left.min(Duration::from_millis(100));
-            let count = self.socket.receive(wait, |captured| {
-                if wants_more {
-                    wants_more = each(packet(&captured));
-                }
-            })?;
-            if !wants_more || (count == 0 && left.is_zero()) {
-                return Ok(());
-            }
-        }
+    /// Hands out what has been seen and what is seen until `deadline`, in order. A deadline that has passed: what has been seen by now.
+    pub fn read(&mut self, deadline: Instant, mut each: impl FnMut(Packet)) -> io::Result<()> {
+        while self.take(deadline, &mut each)? > 0 || Instant::now() < deadline {}
+        Ok(())
+    }
+
+    /// Hands out a few packets, and waits for them until `deadline`, but not longer than a moment; returns how many.
+    pub fn take(&mut self, deadline: Instant, mut each: impl FnMut(Packet)) -> io::Result<usize> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.socket.receive(left.min(MOMENT), |captured| each(packet(&captured)))
     }
 
     /// The name of an interface that a packet was seen on, as the namespace has it: whoever prints it has to see to control characters.

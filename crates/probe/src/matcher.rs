@@ -37,7 +37,7 @@ impl Matcher {
             Some(Protocol::Arp) => read.number == ARP,
             Some(Protocol::Icmp) => match read.number {
                 1 => true,
-                58 => !read.start.is_some_and(|start| matches!(start[0], 130..=137 | 143)),
+                58 => read.start.is_some_and(|start| !matches!(start[0], 130..=137 | 143)),
                 _ => false,
             },
             Some(Protocol::Tcp) => read.number == 6,

@@ -116,25 +116,31 @@ impl CaptureSocket {
             header.msg_control = controls[n].as_mut_ptr().cast();
             header.msg_controllen = CONTROL_BYTES as _;
         }
-        // SAFETY: each header describes memory of this frame or of self.buffers, none of it twice, that outlives the call; MSG_DONTWAIT
-        // needs no timeout.
-        let count = unsafe {
-            libc::recvmmsg(
-                self.fd.as_raw_fd(),
-                messages.as_mut_ptr(),
-                BATCH as _,
-                (libc::MSG_DONTWAIT | libc::MSG_TRUNC) as _,
-                std::ptr::null_mut(),
-            )
-        };
-        let Ok(count) = usize::try_from(count) else {
-            let error = io::Error::last_os_error();
-            return match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(0),
-                // Said once when the interface goes down or away; what was seen before stays readable.
-                _ if error.raw_os_error() == Some(libc::ENETDOWN) => Ok(0),
-                _ => Err(error),
+        let mut take = || {
+            // SAFETY: each header describes memory of this frame or of self.buffers, none of it twice, that outlives the call; MSG_DONTWAIT
+            // needs no timeout.
+            let count = unsafe {
+                libc::recvmmsg(
+                    self.fd.as_raw_fd(),
+                    messages.as_mut_ptr(),
+                    BATCH as _,
+                    (libc::MSG_DONTWAIT | libc::MSG_TRUNC) as _,
+                    std::ptr::null_mut(),
+                )
             };
+            usize::try_from(count).map_err(|_| io::Error::last_os_error())
+        };
+        let mut taken = take();
+        // Said once when the interface goes down or away. What was seen before is still to be had.
+        if matches!(&taken, Err(error) if error.raw_os_error() == Some(libc::ENETDOWN)) {
+            taken = take();
+        }
+        let count = match taken {
+            Ok(count) => count,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return Ok(0);
+            }
+            Err(error) => return Err(error),
         };
         for (n, message) in messages[..count].iter().enumerate() {
             let whole = message.msg_len as usize;

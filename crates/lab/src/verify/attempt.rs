@@ -191,12 +191,7 @@ impl Leg<'_> {
         }
         let (mut matching, mut other) = (0u64, 0u64);
         let read = capture.read(Instant::now(), |packet| {
-            if matcher.matches(&packet) {
-                matching += 1
-            } else {
-                other += 1
-            }
-            true
+            *(if matcher.matches(&packet) { &mut matching } else { &mut other }) += 1;
         });
         if let Err(error) = read {
             return Seen::Unknown(Failure::setup("capture")(error).to_string());

@@ -20,6 +20,8 @@ fn answer(inside: &NetNs, address: &str, bytes: &'static [u8]) -> std::thread::J
     let listener = inside.run(|| TcpListener::bind(address)).unwrap().unwrap();
     std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
+        // A program that another test is just starting may have the descriptor too.
+        rustix::net::shutdown(&listener, rustix::net::Shutdown::Both).unwrap();
         let mut request = [0; 4096];
         let length = stream.read(&mut request).unwrap();
         stream.write_all(bytes).unwrap();
