@@ -65,31 +65,28 @@ impl Report {
     /// A table for people.
     pub fn text(&self, paint: Paint) -> String {
         let mut out = String::new();
-        let shown: Vec<String> = self.results.iter().map(|result| printable(&result.text)).collect();
-        // Where a sentence is long, what was seen goes below it.
-        let short = shown.iter().map(|text| text.chars().count()).filter(|width| *width <= 40);
-        let width = short.max().unwrap_or(0);
-        for (result, sentence) in self.results.iter().zip(&shown) {
+        let passed = self.results.iter().filter(|result| result.status == Status::Passed);
+        let widths = passed.map(|result| result.text.chars().count());
+        // Where a sentence is long, what was seen of it is left out, unless something is wrong.
+        let width = widths.filter(|width| *width <= LONGEST_SENTENCE).max().unwrap_or(0);
+        for result in &self.results {
             let mark = match result.status {
                 Status::Passed => paint.green("ok     "),
                 Status::Failed => paint.red("FAILED "),
                 Status::Unclear => paint.yellow("UNCLEAR"),
             };
-            let seen = printable(&result.seen);
-            let used = sentence.chars().count();
-            let pad = " ".repeat(width.saturating_sub(used));
-            let fits = used <= width && MARK + width + 2 + seen.chars().count() <= COLUMNS;
-            match result.status {
-                Status::Passed if fits => {
-                    let _ = writeln!(out, "{mark}  {sentence}{pad}  {}", paint.dim(&seen));
-                }
-                Status::Passed => {
-                    let _ = writeln!(out, "{mark}  {sentence}");
-                }
-                _ => {
-                    let _ = writeln!(out, "{mark}  {sentence}");
-                    below(&mut out, &seen);
-                }
+            out.push_str(&mark);
+            out.push_str("  ");
+            let (sentence, seen) = (printable(&result.text), printable(&result.seen));
+            let fits = MARK + width + 2 + seen.chars().count() <= COLUMNS;
+            if result.status != Status::Passed {
+                wrap(&mut out, MARK, &sentence);
+                out.push_str(&" ".repeat(MARK + 2));
+                wrap(&mut out, MARK + 2, &seen);
+            } else if fits && sentence.chars().count() <= width {
+                let _ = writeln!(out, "{sentence:width$}  {}", paint.dim(&seen));
+            } else {
+                wrap(&mut out, MARK, &sentence);
             }
         }
         let (all, passed) = (self.results.len(), self.count(Status::Passed));
@@ -143,20 +140,19 @@ impl Report {
 
 /// Columns that a line's mark takes, with the blanks behind it.
 const MARK: usize = 9;
+/// Sentences that are longer stand alone.
+const LONGEST_SENTENCE: usize = 44;
 
-/// A line below its sentence, wrapped.
-fn below(out: &mut String, text: &str) {
-    const INDENT: usize = MARK + 2;
-    let mut column = COLUMNS;
+/// Appends a text to a line of which `indent` columns are written, wrapped at its blanks.
+fn wrap(out: &mut String, indent: usize, text: &str) {
+    let mut column = indent;
     for word in text.split(' ') {
         let width = word.chars().count();
-        if column + 1 + width > COLUMNS {
-            if !out.ends_with('\n') {
-                out.push('\n');
-            }
-            out.push_str(&" ".repeat(INDENT));
-            column = INDENT;
-        } else {
+        if column > indent && column + 1 + width > COLUMNS {
+            out.push('\n');
+            out.push_str(&" ".repeat(indent));
+            column = indent;
+        } else if column > indent {
             out.push(' ');
             column += 1;
         }
@@ -180,4 +176,93 @@ fn escape(text: &str) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let result = |text: &str, status, seen: &str| Verified {
+            text: text.to_owned(),
+            status,
+            seen: seen.to_owned(),
+            took: Duration::from_millis(1234),
+        };
+        let long = "a -> http://b:8080/a/path/that/is/longer/than/a/line/of/a/terminal/has/room/for?really=1";
+        Report {
+            lab: "ring".parse().unwrap(),
+            results: vec![
+                result("ping a -> b", Status::Passed, "reply after 0.08 ms"),
+                result("tcp a -> b:80", Status::Passed, "connected after 0.11 ms"),
+                result(&format!("http {long}"), Status::Passed, "status 200, 5 bytes"),
+                result(
+                    "ping a -> c",
+                    Status::Failed,
+                    "10.0.0.3: no answer in 5 s; and then there was so much to say that it does not fit into a line",
+                ),
+                result("tcp a -> \u{1b}[2J\u{202e}\u{ffff}<&\"'>", Status::Unclear, "\u{0}\u{8}]]>"),
+            ],
+            took: Duration::from_millis(5678),
+        }
+    }
+
+    #[test]
+    fn a_table_is_for_people() {
+        let expected = "\
+ok       ping a -> b    reply after 0.08 ms
+ok       tcp a -> b:80  connected after 0.11 ms
+ok       http a ->
+         http://b:8080/a/path/that/is/longer/than/a/line/of/a/terminal/has/room/for?really=1
+FAILED   ping a -> c
+           10.0.0.3: no answer in 5 s; and then there was so much to say that it
+           does not fit into a line
+UNCLEAR  tcp a -> \u{fffd}[2J\u{fffd}\u{ffff}<&\"'>
+           \u{fffd}\u{fffd}]]>
+ring: 3 of 5 hold (5.6 s)
+";
+        assert_eq!(report().text(Paint::PLAIN), expected);
+        let empty = Report { results: Vec::new(), ..report() };
+        assert_eq!(empty.text(Paint::PLAIN), "ring: nothing is expected of it\n");
+        assert!(empty.holds() && !report().holds());
+    }
+
+    #[test]
+    fn junit_is_well_formed_whatever_is_in_it() {
+        let text = report().junit();
+        let document = roxmltree::Document::parse(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let suite = document.root_element().first_element_child().unwrap();
+        for node in [document.root_element(), suite] {
+            let totals = ["tests", "failures", "errors", "time"].map(|name| node.attribute(name).unwrap());
+            assert_eq!(totals, ["5", "1", "1", "5.678"]);
+        }
+        assert_eq!(suite.attribute("name"), Some("ring"));
+        let cases: Vec<_> = suite.children().filter(|node| node.has_tag_name("testcase")).collect();
+        assert_eq!(cases.len(), 5);
+        assert_eq!(cases[0].attribute("name"), Some("ping a -> b"));
+        assert_eq!(
+            (cases[0].attribute("time"), cases[0].attribute("classname")),
+            (Some("1.234"), Some("lab.ring"))
+        );
+        let failure = cases[3].first_element_child().unwrap();
+        assert!(
+            failure.has_tag_name("failure")
+                && failure.attribute("message").unwrap().contains("no answer in 5 s")
+        );
+        assert_eq!(cases[4].attribute("name"), Some("tcp a -> \u{fffd}[2J\u{fffd}\u{fffd}<&\"'>"));
+        let error = cases[4].first_element_child().unwrap();
+        assert!(error.has_tag_name("error") && error.attribute("message") == Some("\u{fffd}\u{fffd}]]>"));
+    }
+
+    #[test]
+    fn json_is_for_programs() {
+        let json: serde_json::Value = serde_json::from_str(&report().json()).unwrap();
+        assert_eq!(json["lab"], "ring");
+        assert_eq!(json["took_ms"], 5678);
+        let expected = serde_json::json!({
+            "expectation": "ping a -> b", "status": "passed", "seen": "reply after 0.08 ms", "took_ms": 1234
+        });
+        assert_eq!(json["results"][0], expected);
+        assert_eq!(json["results"][4]["status"], "unclear");
+    }
 }
