@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use analyze::render::Paint;
-use podplumb_lab::Lab;
 use podplumb_lab::verify::{Options, Report, Status};
+use podplumb_lab::{Lab, resolve, topology};
 
 fn lab(yaml: &str) -> Lab {
     assert!(sys::is_root(), "needs root");
@@ -219,6 +219,46 @@ expect:
 }
 
 #[test]
+fn pods_that_plugins_wired_are_found_by_the_addresses_that_they_got() {
+    let conflist = r#"{"cniVersion": "1.0.0", "name": "pods", "plugins": [
+        {"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true,
+         "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.8.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}}]}"#;
+    let yaml = "
+nodes: {node: {pods: 2, cni: net.conflist}}
+hosts: [out]
+links: [node -- out]
+expect:
+  - ping node-pod1 -> node-pod2
+  - tcp node-pod1 -> out:80
+  - tcp node -> node-pod2:80
+  - route node-pod1 -> out via node dev eth0
+  - captured node:cni0 icmp while ping node-pod1 -> out
+";
+    let topology = topology::from_yaml(yaml, "t".as_ref()).unwrap();
+    let wiring = resolve(&topology, "test", &|_| Ok(conflist.to_owned())).unwrap().wiring;
+    let lab = Lab::new(wiring).unwrap_or_else(|error| panic!("{error}"));
+    let report = lab.verify(&Options::default());
+    assert!(report.holds(), "{}", report.text(Paint::PLAIN));
+}
+
+#[test]
+fn the_machine_that_is_named_is_meant_where_two_have_its_address() {
+    let lab = lab("
+hosts: [a1, b1, a2, b2]
+links:
+  - a1 10.0.0.1/24 -- b1 10.0.0.2/24
+  - a2 10.0.0.1/24 -- b2 10.0.0.2/24
+expect:
+  - tcp a1 -> b1:80
+  - tcp a2 -> b2:80
+  - udp a2 -> b2:80
+  - throughput a2 -> b2 >= 1mbit
+");
+    let report = lab.verify(&Options::default());
+    assert!(report.holds(), "{}", report.text(Paint::PLAIN));
+}
+
+#[test]
 fn sentences_that_are_not_understood_are_unclear_and_the_others_are_checked() {
     let lab = line(&["pnig a -> b", "ping a -> c", "ping a -> b"]);
     let report = lab.verify(&Options::default());
@@ -242,4 +282,35 @@ fn hundreds_of_sentences_take_no_longer_than_their_slowest() {
     let report = lab.verify(&Options::default());
     assert!(report.holds(), "{}", report.text(Paint::PLAIN));
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+#[test]
+fn the_documents_example_is_what_is_printed() {
+    let document =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/labs.md")).unwrap();
+    let lines = document.lines().skip_while(|line| !line.starts_with("    ok  "));
+    let example: Vec<&str> = lines.map_while(|line| line.strip_prefix("    ")).collect();
+    let lab = lab("
+hosts: [client, server, cloud]
+routers: [r1]
+links: [client -- r1, server -- r1, cloud -- r1]
+expect:
+  - ping client -> server
+  - mtu client -> server = 1500
+  - mtu client -> cloud = 1500
+  - ping client -> sevrer
+");
+    inside(
+        &lab,
+        "r1",
+        "ip link set eth1 mtu 1400
+         nft 'add table inet t; add chain inet t f { type filter hook forward priority 0; }
+              add rule inet t f oifname eth2 meta length > 1450 drop'",
+    );
+    let text = lab.verify(&Options::default()).text(Paint::PLAIN);
+    // Times differ.
+    let timeless = |line: &str| line.split(" after ").next().unwrap_or_default().to_owned();
+    let printed: Vec<String> = text.lines().map(timeless).collect();
+    let (_, printed) = printed.split_last().unwrap();
+    assert_eq!(printed, example.into_iter().map(timeless).collect::<Vec<_>>(), "{text}");
 }

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use model::IfName;
 
+use crate::wiring::{Machine, Wiring};
+
 pub use read::{FORMS, parse};
 
 /// A sentence that was understood.
@@ -150,6 +152,12 @@ impl Family {
     pub fn of(address: IpAddr) -> Self {
         if address.is_ipv4() { Family::V4 } else { Family::V6 }
     }
+}
+
+/// Whether plugins make interfaces in a machine: it is a pod, or the node of one. What they are called is known when they are there.
+pub(crate) fn is_wired_by_plugins(wiring: &Wiring, machine: &Machine) -> bool {
+    let is_its_pod = |pod: &Machine| pod.cni.is_some() && pod.node.as_deref() == Some(&machine.name);
+    machine.cni.is_some() || wiring.machines.iter().any(is_its_pod)
 }
 
 /// How a number compares.

@@ -4,7 +4,9 @@ use model::IfName;
 
 use super::values::{machine, port, rate, size, target, time, url, with_port};
 use super::words::{Word, Words};
-use super::{Check, Compare, ExpectError, Expectation, Family, Pattern, Protocol, Target, Way};
+use super::{
+    Check, Compare, ExpectError, Expectation, Family, Pattern, Protocol, Target, Way, is_wired_by_plugins,
+};
 use crate::wiring::Wiring;
 
 type Result<T> = std::result::Result<T, ExpectError>;
@@ -208,7 +210,8 @@ impl<'a> Reader<'a> {
     /// An interface of a machine. Which ones plugins make is not known before they have.
     fn interface(&self, machine: &str, name: &str, word: Word<'_>) -> Result<IfName> {
         let owner = self.wiring.machine(machine);
-        let is_there = owner.is_some_and(|owner| owner.device(name).is_some() || owner.cni.is_some());
+        let is_there = owner
+            .is_some_and(|owner| owner.device(name).is_some() || is_wired_by_plugins(self.wiring, owner));
         match name.parse() {
             Ok(device) if is_there || name == "lo" => Ok(device),
             _ => {

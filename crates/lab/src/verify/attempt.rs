@@ -112,12 +112,12 @@ impl Leg<'_> {
             }
             Check::Tcp { port, .. } => {
                 let to = SocketAddr::new(self.to, *port);
-                bench.listen(Transport::Tcp, to)?;
+                bench.listen(Transport::Tcp, &way.to, to)?;
                 Seen::Works(format!("connected {}", after(tcp::connect(&netns, to, patience)?.after)))
             }
             Check::Udp { port, .. } => {
                 let to = SocketAddr::new(self.to, *port);
-                bench.listen(Transport::Udp, to)?;
+                bench.listen(Transport::Udp, &way.to, to)?;
                 Seen::Works(format!("reply {}", after(udp::ask(&netns, to, patience)?.after)))
             }
             Check::Http { port, host, path, status, .. } => {
@@ -164,7 +164,7 @@ impl Leg<'_> {
         wanted_rate: u64,
         patience: Duration,
     ) -> Result<Seen, Failure> {
-        let Some(owner) = bench.owner(self.to) else {
+        let Some(owner) = bench.machine(&way.to) else {
             return Ok(Seen::Unknown(format!("nobody in the lab has {}", self.to)));
         };
         let (from, into) = (bench.namespace(&way.from)?, bench.namespace(&owner.name)?);

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use probe::{Echo, Failure, Listener, tcp};
 use sys::NetNs;
 
-use crate::expect::{Family, Target, Way};
+use crate::expect::{Family, Target, Way, is_wired_by_plugins};
 use crate::wiring::{DeviceKind, Machine, Wiring};
 
 /// How long a process that the lab runs may take until it listens. Then we do.
@@ -54,13 +54,13 @@ impl<'a> Bench<'a> {
         (self.open)(machine).map_err(Failure::setup("open the namespace"))
     }
 
-    /// A machine's addresses with their subnets, those of its loopback interface last. Of one that plugins wired: as the kernel has them.
+    /// A machine's addresses with their subnets, those of its loopback interface last, and what plugins gave it.
     fn addresses(&self, machine: &Machine) -> Vec<IpNet> {
         let (own, on_loopback): (Vec<_>, Vec<_>) =
             machine.devices.iter().partition(|device| device.kind != DeviceKind::Loopback);
         let known: Vec<IpNet> =
             own.into_iter().chain(on_loopback).flat_map(|device| device.addresses.iter().copied()).collect();
-        if !known.is_empty() || machine.cni.is_none() {
+        if !is_wired_by_plugins(self.wiring, machine) {
             return known;
         }
         let cached = self.found.lock().unwrap_or_else(PoisonError::into_inner).get(&machine.name).cloned();
@@ -74,7 +74,9 @@ impl<'a> Bench<'a> {
             IpAddr::V4(v4) => !v4.is_loopback(),
             IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
         };
-        let found: Vec<IpNet> = listed.into_iter().map(|(_, net)| net).filter(is_ordinary).collect();
+        let mut found = known;
+        let others: Vec<IpNet> = listed.into_iter().map(|(_, net)| net).filter(is_ordinary).collect();
+        found.extend(others.into_iter().filter(|net| !found.contains(net)).collect::<Vec<_>>());
         if !found.is_empty() {
             let mut cache = self.found.lock().unwrap_or_else(PoisonError::into_inner);
             cache.insert(machine.name.clone(), found.clone());
@@ -132,19 +134,35 @@ impl<'a> Bench<'a> {
         self.wiring.machines.iter().find(has)
     }
 
+    /// The machine that is to be reached, if it is one of the lab's. Two may have the same address, in networks apart: one that is named is meant.
+    pub(super) fn machine(&self, target: &Target) -> Option<&'a Machine> {
+        match target {
+            Target::Machine(name) => self.wiring.machine(name),
+            Target::Address(address) => self.owner(*address),
+        }
+    }
+
     /// An address as people know it.
     pub(super) fn name(&self, address: IpAddr) -> String {
         self.owner(address).map_or_else(|| address.to_string(), |machine| machine.name.clone())
     }
 
     /// Sees to it that somebody answers at an address of the lab, also where a port there leads elsewhere: if nobody does, we do.
-    pub(super) fn listen(&self, transport: Transport, asked: SocketAddr) -> Result<(), Failure> {
+    pub(super) fn listen(
+        &self,
+        transport: Transport,
+        target: &Target,
+        asked: SocketAddr,
+    ) -> Result<(), Failure> {
         let udp = transport == Transport::Udp;
-        let Some(first) = self.owner(asked.ip()) else { return Ok(()) };
+        let Some(first) = self.machine(target) else { return Ok(()) };
         let leads =
             first.nat.forward.iter().find(|forward| forward.udp == udp && forward.port == asked.port());
-        let at = leads.map_or(asked, |forward| SocketAddr::new(forward.to, forward.to_port));
-        let Some(machine) = self.owner(at.ip()) else { return Ok(()) };
+        let (machine, at) = match leads {
+            Some(forward) => (self.owner(forward.to), SocketAddr::new(forward.to, forward.to_port)),
+            None => (Some(first), asked),
+        };
+        let Some(machine) = machine else { return Ok(()) };
         let netns = self.namespace(&machine.name)?;
         if !machine.run.is_empty() {
             self.wait_for_process(transport, &netns, at);
