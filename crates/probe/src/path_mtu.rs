@@ -30,6 +30,8 @@ const TRIES: u32 = 3;
 const SHORTEST_WAIT: Duration = Duration::from_millis(60);
 /// How many times as long as a small reply took another one may take.
 const TIMES_THE_USUAL: u32 = 5;
+/// How many times as long a size is waited for that is said to vanish.
+const SECOND_CHANCE: u32 = 4;
 
 /// Finds the largest packet that goes from a namespace to an address and whose reply comes back.
 ///
@@ -44,32 +46,84 @@ pub fn path_mtu(from: &NetNs, to: IpAddr, patience: Duration) -> Result<PathMtu,
     pinger.ping(Some(smallest), patience)?;
     let left = deadline.saturating_duration_since(Instant::now());
     let usual = pinger.ping(Some(smallest), left.max(SHORTEST_WAIT))?;
-    let wait = (usual.after * TIMES_THE_USUAL).max(SHORTEST_WAIT);
-    let mut found =
-        PathMtu { bytes: smallest, device_bytes: way.mtu_bytes, told: Vec::new(), vanishes_from: None };
+    let mut search = Search {
+        wait: (usual.after * TIMES_THE_USUAL).max(SHORTEST_WAIT),
+        pinger,
+        deadline,
+        smallest,
+        found: PathMtu {
+            bytes: smallest,
+            device_bytes: way.mtu_bytes,
+            told: Vec::new(),
+            vanishes_from: None,
+        },
+    };
     // No packet is longer than its length can say.
     let most = way.mtu_bytes.min(65_535);
-    // The largest that may still come through, and the next to be tried.
-    let (mut limit, mut next) = (most, most);
-    while found.bytes < limit {
-        match ask(&mut pinger, next, wait, deadline)? {
-            Answer::Came => found.bytes = next,
-            Answer::TooBig(by, mtu) => {
-                found.told.extend(by.filter(|_| mtu > 0).map(|by| (by, mtu)));
-                // One that names no size, or none below this one, has said only that this one is too big.
-                limit = if mtu > 0 && mtu < next { mtu.max(smallest) } else { next - 1 };
-                found.vanishes_from = found.vanishes_from.filter(|vanished| *vanished <= limit);
-                next = limit;
-                continue;
+    loop {
+        search.up_to(most)?;
+        let Some(vanished) = search.found.vanishes_from else { return Ok(search.found) };
+        // A machine that is busy may be slow to answer: what is called a black hole gets a second chance.
+        search.wait *= SECOND_CHANCE;
+        match search.ask(vanished)? {
+            Answer::Nothing => return Ok(search.found),
+            Answer::Came | Answer::TooBig(..) => search.found.vanishes_from = None,
+        }
+    }
+}
+
+struct Search {
+    pinger: Pinger,
+    wait: Duration,
+    deadline: Instant,
+    smallest: u32,
+    found: PathMtu,
+}
+
+impl Search {
+    /// Finds the largest that comes through, from what is found so far to `limit`.
+    fn up_to(&mut self, mut limit: u32) -> Result<(), Failure> {
+        let mut next = limit;
+        while self.found.bytes < limit {
+            match self.ask(next)? {
+                Answer::Came => self.found.bytes = next,
+                Answer::TooBig(by, mtu) => {
+                    let told = by.filter(|_| mtu > 0).map(|by| (by, mtu));
+                    self.found.told.extend(told.filter(|told| !self.found.told.contains(told)));
+                    // One that names no size, or none below this one, has said only that this one is too big.
+                    limit = if mtu > 0 && mtu < next { mtu.max(self.smallest) } else { next - 1 };
+                    self.found.vanishes_from = self.found.vanishes_from.filter(|vanished| *vanished <= limit);
+                    next = limit;
+                    continue;
+                }
+                Answer::Nothing => {
+                    self.found.vanishes_from = Some(next);
+                    limit = next - 1;
+                }
             }
-            Answer::Nothing => {
-                found.vanishes_from = Some(next);
-                limit = next - 1;
+            next = limit - (limit - self.found.bytes) / 2;
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, bytes: u32) -> Result<Answer, Failure> {
+        for _ in 0..TRIES {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Failure::Nonsense { what: "the time was over before the size was certain" });
+            }
+            match self.pinger.ping(Some(bytes), self.wait.min(left)) {
+                Ok(_) => return Ok(Answer::Came),
+                Err(Failure::TooLarge) => return Ok(Answer::TooBig(None, 0)),
+                Err(Failure::Told { by, notice: Notice::TooBig { mtu_bytes } }) => {
+                    return Ok(Answer::TooBig(Some(by), mtu_bytes));
+                }
+                Err(Failure::Silence { .. }) => {}
+                Err(failure) => return Err(failure),
             }
         }
-        next = limit - (limit - found.bytes) / 2;
+        Ok(Answer::Nothing)
     }
-    Ok(found)
 }
 
 enum Answer {
@@ -77,23 +131,4 @@ enum Answer {
     /// Who says so (nobody: the sender's own interface), and how much it takes.
     TooBig(Option<IpAddr>, u32),
     Nothing,
-}
-
-fn ask(pinger: &mut Pinger, bytes: u32, wait: Duration, deadline: Instant) -> Result<Answer, Failure> {
-    for _ in 0..TRIES {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(Failure::Nonsense { what: "the time was over before the size was certain" });
-        }
-        match pinger.ping(Some(bytes), wait.min(left)) {
-            Ok(_) => return Ok(Answer::Came),
-            Err(Failure::TooLarge) => return Ok(Answer::TooBig(None, 0)),
-            Err(Failure::Told { by, notice: Notice::TooBig { mtu_bytes } }) => {
-                return Ok(Answer::TooBig(Some(by), mtu_bytes));
-            }
-            Err(Failure::Silence { .. }) => {}
-            Err(failure) => return Err(failure),
-        }
-    }
-    Ok(Answer::Nothing)
 }
