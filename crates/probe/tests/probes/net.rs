@@ -82,6 +82,10 @@ impl Line {
                 ),
             );
         }
+        // The kernel puts IPv6 addresses into use by and by.
+        for (netns, own) in [(&a, "fd00:1::2"), (&r, "fd00:1::1"), (&r, "fd00:2::1"), (&b, "fd00:2::2")] {
+            inside(netns, &format!("until ip -6 route get {own} | grep -q ^local; do sleep 0.02; done"));
+        }
         Self { a, r, b }
     }
 }
