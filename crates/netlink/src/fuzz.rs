@@ -41,6 +41,7 @@ pub fn payload(bytes: &[u8]) -> usize {
         link.is_some(),
         addr::parse(bytes).is_some(),
         route::parse(bytes).is_some(),
+        route::way(bytes).is_some(),
         neigh::neighbour(bytes).is_some(),
         neigh::fdb_entry(bytes).is_some(),
         rule::parse(bytes).is_some(),

@@ -223,7 +223,7 @@ pub fn toward(socket: &mut Socket, destination: IpAddr) -> Result<Way> {
     socket.get(request, way).map_err(|error| error.on(format_args!("to {destination}")))
 }
 
-fn way(payload: &[u8]) -> Option<Way> {
+pub(crate) fn way(payload: &[u8]) -> Option<Way> {
     let header = payload.get(..RTMSG)?;
     let kind = match header[7] {
         RTN_UNICAST => WayKind::Unicast,

@@ -71,8 +71,7 @@ pub fn get(from: &NetNs, get: &Get<'_>, patience: Duration) -> Result<Response, 
             return Err(Failure::Nonsense { what });
         }
     };
-    let status = status(&head)?;
-    let length = length(&head[..end]);
+    let (status, length) = self::head(&head[..end])?;
     let mut bytes = (head.len() - end) as u64;
     let mut ended = matches!(status, 204 | 304);
     while !ended && length.is_none_or(|length| bytes < length) && bytes < LARGEST_BODY {
@@ -84,6 +83,11 @@ pub fn get(from: &NetNs, get: &Get<'_>, patience: Duration) -> Result<Response, 
     }
     let whole = length.map_or(ended, |length| bytes == length);
     Ok(Response { status, bytes, whole, after: start.elapsed() })
+}
+
+/// The status, and how long the body is if it says so.
+pub(crate) fn head(bytes: &[u8]) -> Result<(u16, Option<u64>), Failure> {
+    Ok((status(bytes)?, length(bytes)))
 }
 
 /// The code of `HTTP/1.1 200 OK`.

@@ -147,7 +147,7 @@ pub(crate) fn ip_header(v6: bool) -> usize {
 }
 
 /// Reads a message as a raw socket has it: IPv4's with its IP header, IPv6's without.
-fn parse(v6: bool, packet: &[u8]) -> Option<Heard> {
+pub(crate) fn parse(v6: bool, packet: &[u8]) -> Option<Heard> {
     let (message, whole) = match v6 {
         true => (packet, packet.len() + ip_header(true)),
         false => (packet.get(usize::from(packet.first()? & 15) * 4..)?, packet.len()),

@@ -6,6 +6,8 @@
 
 pub mod capture;
 pub mod failure;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod http;
 mod icmp;
 pub mod listen;

@@ -42,12 +42,15 @@ pub(super) fn connect(draft: &mut Draft<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Two machines, and what the file says of each's end.
+type Pair<'a> = ((usize, Side<'a>), (usize, Side<'a>));
+
 /// The pairs that a link's words stand for.
 fn expand<'a>(
     draft: &Draft<'_>,
     words: &'a str,
     at: &[Step],
-) -> Result<Vec<((usize, Side<'a>), (usize, Side<'a>))>> {
+) -> Result<Vec<Pair<'a>>> {
     let plain = |name: &'a str| Side { name, bridge: None, device: None, addresses: Vec::new() };
     if let Some((shape @ ("ring" | "line" | "mesh"), group)) = words.trim().split_once(' ') {
         let group = group.trim();

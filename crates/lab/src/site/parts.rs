@@ -87,10 +87,10 @@ fn slashed(key: &str) -> String {
 /// What a namespace has that nobody changed: of an interface's sysctl, what new interfaces get.
 fn default_of(key: &str) -> std::io::Result<String> {
     let mut parts: Vec<String> = slashed(key).split('/').map(str::to_owned).collect();
-    if let Some(conf) = parts.iter().position(|part| part == "conf" || part == "neigh") {
-        if let Some(interface) = parts.get_mut(conf + 1).filter(|name| name.as_str() != "all") {
-            *interface = "default".to_owned();
-        }
+    let of_an_interface = parts.iter().position(|part| part == "conf" || part == "neigh");
+    let interface = of_an_interface.and_then(|at| parts.get_mut(at + 1)).filter(|name| name.as_str() != "all");
+    if let Some(interface) = interface {
+        *interface = "default".to_owned();
     }
     sys::NetNs::create()?.run(|| sys::read_sysctl(&parts.join("/")))?
 }

@@ -1,4 +1,4 @@
-//! The lab while it is verified: its open namespaces, who has which address, and our listeners.
+//! The lab while it is verified: its namespaces, who has which address, and our listeners.
 
 use std::collections::BTreeMap;
 use std::io;
