@@ -35,7 +35,10 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("reclaim", &["analyze", "cni-spec", "ipam", "model", "netlink", "nft", "observe", "sys"]),
     ("probe", &["model", "netlink", "sys"]),
     ("lab", &["analyze", "cni-spec", "model", "netlink", "nft", "plugins", "probe", "sys"]),
-    ("podplumb", &["analyze", "cni-spec", "lab", "model", "nft", "observe", "plugins", "reclaim", "sys"]),
+    (
+        "podplumb",
+        &["analyze", "cni-spec", "lab", "model", "nft", "observe", "plugins", "probe", "reclaim", "sys"],
+    ),
 ];
 
 type Graph = BTreeMap<String, BTreeSet<String>>;

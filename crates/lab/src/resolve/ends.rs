@@ -46,11 +46,7 @@ pub(super) fn connect(draft: &mut Draft<'_>) -> Result<()> {
 type Pair<'a> = ((usize, Side<'a>), (usize, Side<'a>));
 
 /// The pairs that a link's words stand for.
-fn expand<'a>(
-    draft: &Draft<'_>,
-    words: &'a str,
-    at: &[Step],
-) -> Result<Vec<Pair<'a>>> {
+fn expand<'a>(draft: &Draft<'_>, words: &'a str, at: &[Step]) -> Result<Vec<Pair<'a>>> {
     let plain = |name: &'a str| Side { name, bridge: None, device: None, addresses: Vec::new() };
     if let Some((shape @ ("ring" | "line" | "mesh"), group)) = words.trim().split_once(' ') {
         let group = group.trim();

@@ -49,6 +49,13 @@ pub fn resolve(
     draft.forward();
     let warnings = check::check(&draft, &segments)?;
     let wiring = Wiring { lab, machines: draft.machines, expect: topology.expect.clone() };
+    for (number, sentence) in wiring.expect.iter().enumerate() {
+        crate::expect::parse(sentence, &wiring).map_err(|error| Fault {
+            at: vec!["expect".into(), number.into()],
+            what: error.to_string(),
+            hint: error.hint,
+        })?;
+    }
     Ok(Resolved { wiring, warnings })
 }
 

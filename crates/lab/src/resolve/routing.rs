@@ -155,17 +155,29 @@ impl<'a> Net<'a> {
         for v4 in [true, false] {
             let mut hops: Vec<Hop> = self.neighbours(draft, machine, v4);
             hops.dedup();
-            let others = found.iter().filter(|(net, _)| net.addr().is_ipv4() == v4);
+            let others = || found.iter().filter(|(net, _)| net.addr().is_ipv4() == v4);
             match hops.as_slice() {
+                // It hides whatever is behind it: nobody here knows of a way there, as on the internet.
+                [hop] if others().next().is_none() && self.lends_its_address(draft, hop) => {}
                 [hop] => {
                     defaults.push((everywhere(v4), hop.clone()));
-                    defaults
-                        .extend(others.filter(|(_, way)| *way != hop).map(|(net, way)| (*net, way.clone())));
+                    defaults.extend(
+                        others().filter(|(_, way)| *way != hop).map(|(net, way)| (*net, way.clone())),
+                    );
                 }
-                _ => defaults.extend(others.map(|(net, hop)| (*net, hop.clone()))),
+                _ => defaults.extend(others().map(|(net, hop)| (*net, hop.clone()))),
             }
         }
         Some(defaults)
+    }
+
+    /// Whether the forwarder at this address masquerades what leaves through the interface that has it.
+    fn lends_its_address(&self, draft: &Draft<'_>, (gateway, _): &Hop) -> bool {
+        let has_it = |member: &&Member| member.addresses.iter().any(|net| net.addr() == *gateway);
+        self.segments.iter().flat_map(|segment| &segment.members).find(has_it).is_some_and(|member| {
+            let rules = &draft.machines[member.machine].nat.masquerade;
+            rules.iter().any(|rule| rule.out.as_ref().is_none_or(|out| *out == member.device))
+        })
     }
 
     /// The forwarders next to a machine.

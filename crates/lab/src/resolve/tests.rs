@@ -94,7 +94,7 @@ fn what_a_node_masquerades_nobody_outside_has_a_route_to() {
     assert_eq!(
         lines(yaml),
         [
-            "internet: eth0 192.0.2.1/24; 0.0.0.0/0 via 192.0.2.2 dev eth0",
+            "internet: eth0 192.0.2.1/24",
             "node: eth0 192.0.2.2/24; cni0 10.244.0.1/24; veth1; veth2",
             "node-pod1: eth0 10.244.0.2/24; 0.0.0.0/0 via 10.244.0.1 dev eth0",
             "node-pod2: eth0 10.244.0.3/24; 0.0.0.0/0 via 10.244.0.1 dev eth0",

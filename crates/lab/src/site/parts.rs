@@ -88,7 +88,8 @@ fn slashed(key: &str) -> String {
 fn default_of(key: &str) -> std::io::Result<String> {
     let mut parts: Vec<String> = slashed(key).split('/').map(str::to_owned).collect();
     let of_an_interface = parts.iter().position(|part| part == "conf" || part == "neigh");
-    let interface = of_an_interface.and_then(|at| parts.get_mut(at + 1)).filter(|name| name.as_str() != "all");
+    let interface =
+        of_an_interface.and_then(|at| parts.get_mut(at + 1)).filter(|name| name.as_str() != "all");
     if let Some(interface) = interface {
         *interface = "default".to_owned();
     }

@@ -2,10 +2,11 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
-use super::Shape;
+use super::{Shape, duration};
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -14,6 +15,14 @@ pub(crate) enum LabCommand {
     Up(UpOptions),
     /// Remove a lab, and prove that nothing of it is left
     Down(DownOptions),
+    /// Check what a lab's file expects of it (exit 3 if something does not hold)
+    Verify(VerifyOptions),
+    /// Draw a lab, and list its machines with interfaces, addresses and routes
+    Show(ShowOptions),
+    /// Draw a lab, or what a file would make: dot, mermaid, SVG
+    Graph(GraphOptions),
+    /// Write the packets of a machine's interfaces into a pcapng file
+    Capture(CaptureOptions),
     /// List labs
     List(LabListOptions),
     /// Start a shell in a machine of a lab
@@ -90,4 +99,84 @@ pub(crate) struct ExecOptions {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyOptions {
+    #[command(flatten)]
+    pub(crate) lab: LabOptions,
+    /// How long each expectation may take until it holds, unless it says so itself
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
+    pub(crate) within: Duration,
+    /// Shape of the report
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub(crate) output: ReportShape,
+}
+
+/// Shapes of a report on expectations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportShape {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+    /// JUnit's XML, for CI
+    Junit,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowOptions {
+    #[command(flatten)]
+    pub(crate) lab: LabOptions,
+    /// Show each machine, also those that are alike
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Shape of the answer
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub(crate) output: Shape,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GraphOptions {
+    /// The lab: its name, or a topology file, which need not be up
+    #[arg(value_name = "LAB")]
+    pub(crate) lab: String,
+    /// Draw each machine, also those that are alike
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Format of the drawing
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub(crate) output: Drawing,
+}
+
+/// Formats of drawings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Drawing {
+    /// Boxes and lines, for a terminal
+    Text,
+    /// Graphviz
+    Dot,
+    /// Mermaid's flowchart
+    Mermaid,
+    /// A picture
+    Svg,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CaptureOptions {
+    #[command(flatten)]
+    pub(crate) lab: LabOptions,
+    /// The machine
+    pub(crate) machine: String,
+    /// Its interface; all unless given
+    pub(crate) interface: Option<String>,
+    /// Where to write ('-': stdout)
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub(crate) write: PathBuf,
+    /// Stop after so many packets
+    #[arg(short, long, value_name = "NUMBER")]
+    pub(crate) count: Option<u64>,
+    /// Stop after this time; else at Ctrl-C
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    pub(crate) time: Option<Duration>,
 }

@@ -1,15 +1,18 @@
 //! `podplumb lab`: networks of namespaces from one file.
 
+mod capture;
 mod down;
 mod enter;
 mod list;
+mod show;
 mod up;
+mod verify;
 
 use std::io::Read;
 use std::path::Path;
 
 use anyhow::Context;
-use lab::{LabName, Labs, Resolved, Topology, topology};
+use lab::{LabName, Labs, Record, Resolved, Topology, topology};
 
 use crate::arguments::{FileOptions, LabCommand, LabOptions};
 use crate::output::{Ended, hinted, print};
@@ -18,6 +21,10 @@ pub(crate) fn run(command: &LabCommand) -> anyhow::Result<Ended> {
     match command {
         LabCommand::Up(options) => up::run(options, &labs(true)?),
         LabCommand::Down(options) => down::run(options, &labs(false)?),
+        LabCommand::Verify(options) => verify::run(options, &labs(false)?),
+        LabCommand::Show(options) => show::run(options, &labs(false)?),
+        LabCommand::Graph(options) => show::graph(options, &labs(false)?),
+        LabCommand::Capture(options) => capture::run(options, &labs(false)?),
         LabCommand::List(options) => list::run(options, &labs(false)?),
         LabCommand::Enter(options) => enter::shell(options, &labs(false)?),
         LabCommand::Exec(options) => enter::exec(options, &labs(false)?),
@@ -72,12 +79,22 @@ fn resolved(options: &FileOptions) -> anyhow::Result<Resolved> {
     lab::resolve(&topology, stem, &read).map_err(|fault| wrong(fault.located(&text, shown)))
 }
 
+/// Whether the user means a file.
+fn is_file(lab: &str) -> bool {
+    lab.contains('/') || [".yaml", ".yml"].iter().any(|end| lab.ends_with(end))
+}
+
+/// What is there of the lab that the user means.
+fn record(labs: &Labs, options: &LabOptions) -> anyhow::Result<Record> {
+    let name = name_of(options)?;
+    let record = labs.record(&name).map_err(failed)?;
+    record.ok_or_else(|| failed(lab::Error::Unknown(name.to_string())))
+}
+
 /// The lab that the user means: by its name, or by its file.
 fn name_of(options: &LabOptions) -> anyhow::Result<LabName> {
     let path = Path::new(&options.lab);
-    if options.lab.contains('/')
-        || path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
-    {
+    if is_file(&options.lab) {
         let topology = FileOptions { file: path.to_owned(), name: None };
         return Ok(resolved(&topology)?.wiring.lab);
     }
