@@ -1,6 +1,7 @@
 //! The command line on input that nobody would give it on purpose.
 #![allow(clippy::disallowed_methods, reason = "tests run programs")]
 
+mod lab;
 mod logs;
 mod metrics;
 mod versions;

@@ -1,0 +1,92 @@
+//! `podplumb lab` as people call it.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use podplumb_tests::{Podplumb, World, binaries, require};
+
+const PAIR: &str = "\
+name: pair
+hosts: {a: , b: {run: sleep 1000}}
+links: [a -- b]
+expect: [ping a -> b]
+";
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn an_error_in_a_file_says_where_and_what_to_do_and_nothing_is_made() {
+    if !require(&[]) {
+        return;
+    }
+    let world = World::enter();
+    let file = world.path().join("lab.yaml");
+    std::fs::write(&file, "hosts: [alpha, beta]\nlinks:\n  - alpha -- beat\n").expect("a file");
+    let said = Podplumb::default().run(&["lab", "up", &file.display().to_string()]);
+    assert_eq!(said.status.code(), Some(1));
+    let place =
+        format!("podplumb: {}:3:5: there is no machine `beat`\nhint: did you mean `beta`?\n", file.display());
+    assert_eq!(String::from_utf8_lossy(&said.stderr), place);
+    assert!(!Path::new("/run/podplumb/labs").exists());
+}
+
+#[test]
+fn an_expectation_that_does_not_hold_is_a_finding() {
+    if !require(&[]) {
+        return;
+    }
+    let world = World::enter();
+    let file = world.path().join("lab.yaml");
+    std::fs::write(&file, PAIR.replace("ping a -> b", "no ping a -> b")).expect("a file");
+    let file = file.display().to_string();
+    let podplumb = Podplumb::default();
+    podplumb.expect(0, &["lab", "up", &file]);
+    let said = podplumb.expect(3, &["lab", "verify", &file]);
+    assert!(said.contains("FAILED") && said.contains("no ping a -> b"), "{said}");
+    podplumb.expect(0, &["lab", "down", "pair"]);
+}
+
+#[test]
+fn people_without_root_have_labs_of_their_own() {
+    if !require(&["setpriv", "sleep"]) {
+        return;
+    }
+    let world = World::enter();
+    // Everybody may read the program and write the directory.
+    let directory = world.path().join("user");
+    std::fs::create_dir(&directory).expect("a directory");
+    for path in [world.path(), &directory] {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("permissions");
+    }
+    rustix::fs::chown(&directory, Some(rustix::process::Uid::from_raw(NOBODY)), None).expect("an owner");
+    let program = directory.join("podplumb");
+    std::fs::copy(binaries().join("podplumb"), &program).expect("a copy");
+    std::fs::write(directory.join("lab.yaml"), PAIR).expect("a file");
+    let podplumb = |arguments: &[&str]| {
+        let user = NOBODY.to_string();
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", &user, "--regid", &user, "--clear-groups"]).arg(&program).args(arguments);
+        command.env("XDG_RUNTIME_DIR", &directory).current_dir(&directory);
+        command.output().expect("setpriv")
+    };
+    let up = podplumb(&["lab", "up", "lab.yaml"]);
+    if text(&up).contains("a user namespace of one's own") && std::env::var_os("CI").is_none() {
+        eprintln!("SKIPPED: users may not have namespaces here: {}", text(&up));
+        return;
+    }
+    assert!(up.status.success(), "{}", text(&up));
+    assert!(text(&podplumb(&["lab", "up", "lab.yaml"])).contains("nothing to change"));
+    let verified = podplumb(&["lab", "verify", "pair"]);
+    assert!(verified.status.success(), "{}", text(&verified));
+    assert!(text(&podplumb(&["lab", "list"])).contains("pair"));
+    assert_eq!(Podplumb::default().expect(0, &["lab", "list"]), "no labs\n", "root has others");
+    let down = podplumb(&["lab", "down", "pair"]);
+    assert!(text(&down).contains("2 namespaces gone, 1 process ended"), "{}", text(&down));
+    assert!(!directory.join("podplumb/keeper.json").exists());
+}
+
+/// Debian's user without rights.
+const NOBODY: u32 = 65_534;
