@@ -13,6 +13,15 @@ pub(super) enum Ink {
     Bad,
 }
 
+/// What a line consists of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Stroke {
+    #[default]
+    Solid,
+    Dashed,
+    Dotted,
+}
+
 const NORTH: u8 = 1;
 const EAST: u8 = 2;
 const SOUTH: u8 = 4;
@@ -24,7 +33,7 @@ const LINES: [char; 16] = [' ', '╵', '╶', '└', '╷', '│', '┌', '├',
 #[derive(Debug, Clone, Copy, Default)]
 struct Cell {
     directions: u8,
-    is_dashed: bool,
+    stroke: Stroke,
     is_round: bool,
     letter: Option<char>,
     /// The right half of a wide letter.
@@ -52,9 +61,11 @@ impl Canvas {
         self.cells.get_mut(usize::try_from(y * self.width + x).ok()?)
     }
 
-    fn strike(&mut self, x: i32, y: i32, directions: u8, is_dashed: bool, ink: Ink) {
+    fn strike(&mut self, x: i32, y: i32, directions: u8, stroke: Stroke, ink: Ink) {
         if let Some(cell) = self.cell(x, y) {
-            cell.is_dashed = is_dashed && (cell.directions == 0 || cell.is_dashed);
+            if cell.directions == 0 || stroke == Stroke::Solid {
+                cell.stroke = stroke;
+            }
             // What is wrong stays visible where lines meet.
             cell.ink = match (cell.directions, cell.ink) {
                 (0, _) | (_, Ink::Faint) => ink,
@@ -65,16 +76,16 @@ impl Canvas {
     }
 
     /// A line that is level or upright, both ends included.
-    pub(super) fn line(&mut self, from: (i32, i32), to: (i32, i32), is_dashed: bool, ink: Ink) {
+    pub(super) fn line(&mut self, from: (i32, i32), to: (i32, i32), stroke: Stroke, ink: Ink) {
         let ((x1, y1), (x2, y2)) = (from.min(to), from.max(to));
         for x in x1..x2 {
-            self.strike(x, y1, EAST, is_dashed, ink);
-            self.strike(x + 1, y1, WEST, is_dashed, ink);
+            self.strike(x, y1, EAST, stroke, ink);
+            self.strike(x + 1, y1, WEST, stroke, ink);
         }
         let (y1, y2) = (y1.min(y2), y1.max(y2));
         for y in y1..y2 {
-            self.strike(x1, y, SOUTH, is_dashed, ink);
-            self.strike(x1, y + 1, NORTH, is_dashed, ink);
+            self.strike(x1, y, SOUTH, stroke, ink);
+            self.strike(x1, y + 1, NORTH, stroke, ink);
         }
     }
 
@@ -87,7 +98,7 @@ impl Canvas {
             ((left, top), (left, bottom)),
             ((right, top), (right, bottom)),
         ] {
-            self.line(from, to, false, ink);
+            self.line(from, to, Stroke::Solid, ink);
         }
         for corner in [(left, top), (right, top), (left, bottom), (right, bottom)] {
             if let Some(cell) = self.cell(corner.0, corner.1) {
@@ -149,8 +160,10 @@ impl Cell {
             return letter;
         }
         match self.directions {
-            LEVEL if self.is_dashed => '╌',
-            UPRIGHT if self.is_dashed => '╎',
+            LEVEL if self.stroke == Stroke::Dashed => '╌',
+            UPRIGHT if self.stroke == Stroke::Dashed => '╎',
+            LEVEL if self.stroke == Stroke::Dotted => '┈',
+            UPRIGHT if self.stroke == Stroke::Dotted => '┊',
             directions if self.is_round => match LINES[usize::from(directions)] {
                 '┌' => '╭',
                 '┐' => '╮',

@@ -35,7 +35,7 @@ pub fn dot(graph: &Graph) -> String {
         }
         match edge.style {
             Style::Link => attributes.push("minlen=2".into()),
-            Style::Inside => attributes.push("color=\"#cbd5e1\"".into()),
+            Style::Inside => attributes.push("style=dotted color=\"#94a3b8\"".into()),
             Style::Tunnel => attributes.push("style=dashed color=\"#0891b2\" constraint=false".into()),
         }
         let _ = writeln!(out, "  {a} -- {b} [{}]", attributes.join(" "));

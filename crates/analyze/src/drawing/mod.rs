@@ -136,7 +136,7 @@ pub struct End {
 pub enum Style {
     /// A veth pair, a macvlan: frames pass.
     Link,
-    /// Within a namespace: packets are forwarded from one to the other.
+    /// Within a namespace: packets are forwarded from one to the other. Dotted.
     Inside,
     /// Between the ends of a tunnel: dashed. It has no say in where things go.
     Tunnel,

@@ -1,6 +1,6 @@
 //! Boxes and lines, for a terminal.
 
-use super::canvas::{Canvas, Ink, cells};
+use super::canvas::{Canvas, Ink, Stroke, cells};
 use super::collapse::{self, Limits};
 use super::compact;
 use super::layout::{Layout, Point, Rect, Side, Wire, layout};
@@ -154,7 +154,11 @@ pub(super) fn tunnel_words(graph: &Graph, edge: &Edge) -> String {
 }
 
 fn draw_wire(canvas: &mut Canvas, wire: &Wire, style: Style) {
-    let ink = if style == Style::Link { Ink::Plain } else { Ink::Faint };
+    let (stroke, ink) = match style {
+        Style::Link => (Stroke::Solid, Ink::Plain),
+        Style::Inside => (Stroke::Dotted, Ink::Faint),
+        Style::Tunnel => (Stroke::Dashed, Ink::Faint),
+    };
     // Boxes end before their lower right corner's point: a wire begins on the border itself.
     let mut points: Vec<(i32, i32)> = wire.points.iter().map(|point| (point.x, point.y)).collect();
     let last = points.len() - 1;
@@ -167,6 +171,6 @@ fn draw_wire(canvas: &mut Canvas, wire: &Wire, style: Style) {
         };
     }
     for pair in points.windows(2) {
-        canvas.line(pair[0], pair[1], style == Style::Tunnel, ink);
+        canvas.line(pair[0], pair[1], stroke, ink);
     }
 }

@@ -111,5 +111,30 @@ hosts:
 links: [a -- b]
 ",
     ),
+    (
+        "tree",
+        "
+switches: [core, left, right]
+hosts: {a: {count: 2}, b: {count: 2}}
+links: [left -- core, right -- core, a -- left, b -- right]
+",
+    ),
+    (
+        "dual-stack",
+        "
+pool: [10.0.0.0/8, 'fd00::/48']
+hosts: {h: {count: 4}}
+switches: [sw]
+links: [h -- sw]
+",
+    ),
+    (
+        "bridged-node",
+        "
+nodes: {node: {pods: 2, bridges: {br1: {addresses: 10.5.0.1/24}}}}
+hosts: [outside, beside]
+links: [node -- outside, node/br1 -- beside]
+",
+    ),
     ("apart", "hosts: [a, b, c, lonely]\nswitches: [s]\nlinks: [a -- b, c -- s]\n"),
 ];
