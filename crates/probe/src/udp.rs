@@ -4,7 +4,6 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
 use serde::Serialize;
 use sys::NetNs;
 
@@ -44,12 +43,11 @@ pub fn ask(from: &NetNs, to: SocketAddr, patience: Duration) -> Result<Echoed, F
         if left.is_zero() {
             return Err(Failure::Silence { waited: patience });
         }
-        let failed = match exchange(&socket, &token, left.min(AGAIN_AFTER)) {
-            Ok(Some(same)) => return Ok(Echoed { after: start.elapsed(), same }),
-            Ok(None) => continue,
-            Err(error) => error,
-        };
-        // Someone said no: who, is in ICMP.
+        let answer = exchange(&socket, &token, left.min(AGAIN_AFTER));
+        if let Ok(Some(same)) = answer {
+            return Ok(Echoed { after: start.elapsed(), same });
+        }
+        // Who says no is in ICMP; of an unreachable host or network the socket itself hears nothing (icmp_err_convert in net/ipv4/icmp.c).
         let told = ear.as_mut().and_then(|ear| {
             let heard = ear.hear(Instant::now(), |by, heard| match heard {
                 Heard::Error { notice, about } if about.is_for(to, UDP) => Some(Failure::Told { by, notice }),
@@ -57,11 +55,14 @@ pub fn ask(from: &NetNs, to: SocketAddr, patience: Duration) -> Result<Echoed, F
             });
             heard.ok().flatten()
         });
-        return Err(match (told, failed.raw_os_error()) {
-            (Some(told), _) => told,
-            (None, Some(errno)) if errno == Errno::CONNREFUSED.raw_os_error() => Failure::Refused,
-            (None, _) => own(failed),
-        });
+        match (told, answer) {
+            (Some(told), _) => return Err(told),
+            (None, Ok(_)) => {}
+            (None, Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                return Err(Failure::Refused);
+            }
+            (None, Err(error)) => return Err(own(error)),
+        }
     }
 }
 

@@ -230,6 +230,9 @@ fn matcher(bench: &Bench<'_>, pattern: &Pattern) -> Matcher {
 
 fn path_words(found: &PathMtu, name: impl Fn(IpAddr) -> String) -> String {
     let mut words = format!("{} bytes", found.bytes);
+    if found.bytes == found.device_bytes {
+        words.push_str(", the MTU of its interface");
+    }
     for (by, mtu) in &found.told {
         words.push_str(&format!("; {} takes {mtu}", name(*by)));
     }

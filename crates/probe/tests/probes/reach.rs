@@ -144,7 +144,12 @@ fn a_datagram_comes_back_is_refused_or_vanishes() {
                   add rule inet t f udp dport 53 drop'",
         );
         assert_eq!(udp::ask(&line.a, there, BRIEFLY), Err(Failure::Silence { waited: BRIEFLY }));
-        inside(&line.r, "nft delete table inet t");
+        inside(&line.r, &format!("nft delete table inet t; ip route add unreachable {to}"));
+        let (router, notice) = match ip(to).is_ipv4() {
+            true => ("10.0.1.1", Notice::HostUnreachable),
+            false => ("fd00:1::1", Notice::NetworkUnreachable),
+        };
+        assert_eq!(udp::ask(&line.a, there, SOON), Err(told(router, notice)));
         drop(echo);
     }
 }
