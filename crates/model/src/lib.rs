@@ -33,7 +33,7 @@ pub use heard::Heard;
 pub use holder::{Holder, Keeper, TcpConnection, TcpState, TcpTimer};
 pub use ids::{BootId, ContainerId, IdError, IfIndex, IfName, MacAddr, NetworkName, NsId, NsInode, Nsid};
 pub use iptables::{Flavour, PluginRule, PluginRules};
-pub use link::{BridgePort, FdbEntry, Link, Neighbour, Peer, Route};
+pub use link::{BridgePort, FdbEntry, Link, Neighbour, Peer, Route, Vxlan};
 pub use namespace::{Descriptor, Enumeration, Namespace, Pin, Sockets, StaleFile, Task};
 pub use plugin::PluginBinary;
 pub use rule::{OwnedElement, Protocol, RuleElement};

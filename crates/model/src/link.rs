@@ -41,6 +41,9 @@ pub struct Link {
     /// For a macvlan, VLAN and the like: the interface that it is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lower: Option<Peer>,
+    /// For a VXLAN device: what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vxlan: Option<Vxlan>,
     /// For a VRF: its routing table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vrf_table: Option<u32>,
@@ -78,6 +81,26 @@ pub struct Peer {
     /// That namespace, numbered from the link's own (`IFLA_LINK_NETNSID`); `None`: the same namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nsid: Option<Nsid>,
+}
+
+/// A VXLAN device (`IFLA_VXLAN_*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vxlan {
+    /// Network identifier.
+    pub id: u32,
+    /// UDP port.
+    pub port: u16,
+    /// The address that it sends from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local: Option<IpAddr>,
+    /// The interface that it sends through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lower: Option<IfIndex>,
+    /// Where frames go of which it is not known who has their destination: an address, or a multicast group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<IpAddr>,
+    /// Whether it learns from what comes who is where.
+    pub learning: bool,
 }
 
 /// Settings of a bridge port (`IFLA_BRPORT_*`).

@@ -181,14 +181,21 @@ impl Kind {
     }
 }
 
+/// `IFLA_VXLAN_*` (include/uapi/linux/if_link.h).
+pub(crate) mod vxlan {
+    pub(crate) const ID: u16 = 1;
+    pub(crate) const GROUP: u16 = 2;
+    pub(crate) const LINK: u16 = 3;
+    pub(crate) const LOCAL: u16 = 4;
+    pub(crate) const LEARNING: u16 = 7;
+    pub(crate) const PORT: u16 = 15;
+    pub(crate) const GROUP6: u16 = 16;
+    pub(crate) const LOCAL6: u16 = 17;
+}
+
 impl Vxlan {
     fn data(self, request: Request) -> Request {
-        const ID: u16 = 1;
-        const LINK: u16 = 3;
-        const LOCAL: u16 = 4;
-        const LEARNING: u16 = 7;
-        const PORT: u16 = 15;
-        const LOCAL6: u16 = 17;
+        use vxlan::{ID, LEARNING, LINK, LOCAL, LOCAL6, PORT};
         let mut request = request
             .attr_u32(ID, self.id)
             .attr(LEARNING, &[u8::from(self.learning)])

@@ -306,6 +306,9 @@ pub(crate) fn parse(payload: &[u8]) -> Option<Link> {
                     let data = info.find(IFLA_INFO_DATA).map(|data| data.nested());
                     link.vrf_table = data.and_then(|data| data.find(IFLA_VRF_TABLE)?.u32());
                 }
+                if link.kind == "vxlan" {
+                    link.vxlan = info.find(IFLA_INFO_DATA).and_then(|data| vxlan(data.nested()));
+                }
                 if info.find(IFLA_INFO_SLAVE_KIND).is_some_and(|kind| kind.string() == "bridge") {
                     link.port = info.find(IFLA_INFO_SLAVE_DATA).and_then(|data| port(data.nested()));
                 }
@@ -321,6 +324,19 @@ pub(crate) fn parse(payload: &[u8]) -> Option<Link> {
         link.lower = lower.filter(|lower| lower.index != link.index || lower.nsid.is_some());
     }
     Some(link)
+}
+
+fn vxlan(data: Attributes<'_>) -> Option<model::Vxlan> {
+    use crate::device::vxlan::{GROUP, GROUP6, ID, LEARNING, LINK, LOCAL, LOCAL6, PORT};
+    let address = |v4, v6| data.find(v4).or_else(|| data.find(v6)).and_then(|attribute| attribute.ip());
+    Some(model::Vxlan {
+        id: data.find(ID)?.u32()?,
+        port: u16::from_be_bytes(data.find(PORT)?.value.try_into().ok()?),
+        local: address(LOCAL, LOCAL6),
+        lower: data.find(LINK).and_then(|lower| lower.u32()).filter(|lower| *lower != 0).map(IfIndex),
+        group: address(GROUP, GROUP6),
+        learning: data.find(LEARNING).and_then(|learning| learning.u8()) == Some(1),
+    })
 }
 
 fn port(data: Attributes<'_>) -> Option<BridgePort> {
