@@ -6,6 +6,7 @@
 pub mod drawing;
 mod error;
 pub mod expect;
+mod import;
 mod lab;
 pub mod name;
 mod plan;
@@ -20,6 +21,7 @@ pub mod verify;
 pub mod wiring;
 
 pub use error::{Error, Result};
+pub use import::{Imported, import};
 pub use lab::{Guest, Raised, Removed, UpOptions};
 pub use name::LabName;
 pub use plan::{Part, Piece, Plan};

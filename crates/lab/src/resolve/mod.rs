@@ -9,6 +9,8 @@ mod overlay;
 mod routing;
 mod words;
 
+pub(crate) use overlay::cost as vxlan_cost;
+
 use crate::name::LabName;
 use crate::topology::{Fault, Step, Topology};
 use crate::wiring::Wiring;

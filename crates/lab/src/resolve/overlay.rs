@@ -17,7 +17,7 @@ pub(super) const DEFAULT_PORT: u16 = 8472;
 pub(super) const DEFAULT_MTU: u32 = 1500;
 
 /// What VXLAN costs, in bytes: the outer IP header, UDP (8), VXLAN (8) and the inner Ethernet header (14).
-pub(super) fn cost(outer: IpAddr) -> u32 {
+pub(crate) fn cost(outer: IpAddr) -> u32 {
     if outer.is_ipv4() { 50 } else { 70 }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Shape, duration};
+use super::{NodeOptions, Shape, duration};
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -31,6 +31,9 @@ pub(crate) enum LabCommand {
     Exec(ExecOptions),
     /// Remove what is left of labs that were killed while they were made or removed
     Gc,
+    /// Print a topology that rebuilds a node's wiring: bridges, veths, pods,
+    /// tunnels, routes
+    Import(ImportOptions),
     /// Print the JSON schema of topology files
     Schema,
 }
@@ -179,4 +182,10 @@ pub(crate) struct CaptureOptions {
     /// Stop after this time; else at Ctrl-C
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     pub(crate) time: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportOptions {
+    #[command(flatten)]
+    pub(crate) node: NodeOptions,
 }

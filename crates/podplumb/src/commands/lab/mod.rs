@@ -3,6 +3,7 @@
 mod capture;
 mod down;
 mod enter;
+mod import;
 mod list;
 mod show;
 mod up;
@@ -29,6 +30,7 @@ pub(crate) fn run(command: &LabCommand) -> anyhow::Result<Ended> {
         LabCommand::Enter(options) => enter::shell(options, &labs(false)?),
         LabCommand::Exec(options) => enter::exec(options, &labs(false)?),
         LabCommand::Gc => down::gc(&labs(false)?),
+        LabCommand::Import(options) => import::run(options),
         LabCommand::Schema => {
             print(&format!("{:#}\n", topology::schema()))?;
             Ok(Ended::Fine)

@@ -1,0 +1,135 @@
+//! What snapshots come to.
+
+use std::path::Path;
+
+use model::Snapshot;
+
+use super::import;
+use crate::topology::{from_yaml, to_yaml};
+use crate::wiring::Wiring;
+
+/// A node as `podplumb snapshot` tells it: a bridge with a pod and a leaked namespace, a tunnel, an uplink.
+const NODE: &str = r#"{
+  "version": 1,
+  "taken_at": 1763719200000,
+  "node": {"hostname": "node 1", "kernel": "6.18", "boot_id": "b", "booted_at": 1763712000000},
+  "runtimes": [{"kind": "containerd", "endpoint": "/run/c.sock", "status": {"state": "answered", "version": "2"},
+    "objects": [{"id": "abc", "kind": "sandbox", "name": "web", "state": "Ready", "netns": "/run/netns/cni-1",
+      "pod": {"namespace": "shop", "name": "web-0"}}]}],
+  "namespaces": [
+    {"host": true, "readable": true, "links": [
+      {"index": 1, "name": "lo", "mtu_bytes": 65536, "up": true, "carrier": true, "loopback": true,
+       "addresses": ["127.0.0.1/8", "10.9.9.9/32"]},
+      {"index": 2, "name": "ens3", "mac": "52:54:00:00:00:01", "mtu_bytes": 1500, "up": true, "carrier": true,
+       "addresses": ["192.0.2.10/24", "fe80::1/64"]},
+      {"index": 3, "name": "cni0", "kind": "bridge", "mac": "02:00:00:00:00:03", "mtu_bytes": 1450, "up": true,
+       "carrier": true, "addresses": ["10.244.0.1/24"]},
+      {"index": 4, "name": "flannel.1", "kind": "vxlan", "mac": "02:00:00:00:00:04", "mtu_bytes": 1450, "up": true,
+       "carrier": true, "addresses": ["10.244.0.0/32"],
+       "vxlan": {"id": 1, "port": 8472, "local": "192.0.2.10", "lower": 2, "learning": false}},
+      {"index": 5, "name": "veth1", "kind": "veth", "mac": "02:00:00:00:00:05", "mtu_bytes": 1450, "up": true,
+       "carrier": true, "master": 3, "peer": {"index": 2, "nsid": 0}, "port": {"state": 3, "hairpin": true, "isolated": false}},
+      {"index": 6, "name": "veth2", "kind": "veth", "mtu_bytes": 1450, "up": true, "carrier": true, "master": 3,
+       "peer": {"index": 2, "nsid": 1}},
+      {"index": 7, "name": "calif", "kind": "veth", "mtu_bytes": 1500, "up": true, "carrier": true,
+       "peer": {"index": 3, "nsid": 2}},
+      {"index": 8, "name": "wg0", "kind": "wireguard", "mtu_bytes": 1420, "up": true, "carrier": true,
+       "addresses": ["10.8.0.1/24"]},
+      {"index": 9, "name": "eno2", "mtu_bytes": 1500, "up": false, "carrier": false},
+      {"index": 10, "name": "veth9", "kind": "veth", "mtu_bytes": 1500, "up": true, "carrier": true, "master": 3,
+       "peer": {"index": 2, "nsid": 9}}
+    ]},
+    {"inode": 11, "nsid": 0, "readable": true, "pins": [{"path": "/run/netns/cni-1"}], "links": [
+      {"index": 1, "name": "lo", "mtu_bytes": 65536, "up": true, "carrier": true, "loopback": true},
+      {"index": 2, "name": "eth0", "kind": "veth", "mac": "02:00:00:00:01:02", "mtu_bytes": 1450, "up": true,
+       "carrier": true, "peer": {"index": 5, "nsid": 0}, "addresses": ["10.244.0.7/24"]},
+      {"index": 3, "name": "net1", "kind": "macvlan", "mtu_bytes": 1500, "up": true, "carrier": true,
+       "lower": {"index": 2, "nsid": 0}, "addresses": ["192.0.2.77/24"]}]},
+    {"inode": 12, "nsid": 1, "readable": true, "pins": [{"path": "/run/netns/web-0"}], "links": [
+      {"index": 2, "name": "eth0", "kind": "veth", "mtu_bytes": 1450, "up": true, "carrier": true,
+       "peer": {"index": 6, "nsid": 0}, "addresses": ["10.244.0.7/24"]}]},
+    {"inode": 13, "nsid": 2, "readable": true, "links": [
+      {"index": 3, "name": "eth0", "kind": "veth", "mtu_bytes": 1500, "up": true, "carrier": true,
+       "peer": {"index": 7, "nsid": 0}, "addresses": ["10.1.1.5/32"]}]},
+    {"inode": 14, "readable": true, "pins": [{"path": "/run/netns/other"}], "links": [
+      {"index": 2, "name": "dummy0", "kind": "dummy", "mtu_bytes": 1500, "up": true, "carrier": true}]}
+  ],
+  "routes": [
+    {"destination": "0.0.0.0/0", "gateway": "192.0.2.1", "device": 2, "table": 254},
+    {"destination": "192.0.2.0/24", "device": 2, "table": 254, "scope": 253, "source": "192.0.2.10"},
+    {"destination": "10.244.0.0/24", "device": 3, "table": 254, "scope": 253},
+    {"destination": "10.244.1.0/24", "gateway": "10.244.1.0", "device": 4, "table": 254},
+    {"destination": "10.1.1.5/32", "device": 7, "table": 254, "scope": 253},
+    {"destination": "10.2.0.0/16", "gateway": "192.0.2.1", "device": 2, "table": 100},
+    {"destination": "192.0.2.10/32", "device": 2, "table": 255}
+  ],
+  "neighbours": [
+    {"address": "10.244.1.0", "mac": "02:00:00:00:00:99", "device": 4, "state": 128},
+    {"address": "192.0.2.1", "mac": "02:00:00:00:00:98", "device": 2, "state": 2}
+  ],
+  "fdb": [
+    {"mac": "02:00:00:00:00:99", "device": 4, "remote": "192.0.2.11", "state": 128},
+    {"mac": "02:00:00:00:00:05", "device": 5, "master": 3, "state": 128},
+    {"mac": "33:33:00:00:00:01", "device": 3, "state": 128}
+  ],
+  "sysctls": {"net.ipv4.ip_forward": "1", "net.ipv4.conf.all.rp_filter": "2", "net.ipv6.conf.all.forwarding": "0"},
+  "nft_tables": ["ip nat", "inet podplumb"]
+}"#;
+
+fn node() -> Snapshot {
+    Snapshot::from_json(NODE.as_bytes()).unwrap()
+}
+
+fn resolved(yaml: &str) -> Wiring {
+    let topology = from_yaml(yaml, Path::new("import.yaml")).unwrap();
+    crate::resolve(&topology, "import", &|_| unreachable!())
+        .unwrap_or_else(|fault| panic!("{}\n{yaml}", fault.located(yaml, "import.yaml".as_ref())))
+        .wiring
+}
+
+#[test]
+fn a_node_reads_as_people_would_write_it() {
+    let imported = import(&node());
+    let yaml = to_yaml(&imported.topology);
+    assert_eq!(yaml, include_str!("node.yaml"), "{yaml}");
+    let mut read = from_yaml(&yaml, Path::new("import.yaml")).unwrap();
+    read.links.iter_mut().for_each(|link| link.settings.link.clear());
+    assert_eq!(read, imported.topology, "it reads back");
+}
+
+#[test]
+fn what_a_topology_cannot_say_is_noted() {
+    assert_eq!(
+        import(&node()).notes,
+        [
+            "2 interfaces became veths to hosts of their own (wg0 (wireguard), veth9 (veth))",
+            "1 unused interface left out (eno2)",
+            "1 macvlan whose mode is not known: bridge (web-0:net1)",
+            "1 address left out that somebody else has too (10.244.0.7/24 of web-0-2:eth0)",
+            "1 namespace that is not connected to the node left out (/run/netns/other)",
+            "1 route left out (10.2.0.0/16 in table 100)",
+            "1 other node of the overlay is not in it (192.0.2.11)",
+            "1 table of nftables left out (ip nat)",
+        ]
+    );
+}
+
+#[test]
+fn everything_resolves_to_what_was_there() {
+    let wiring = resolved(&to_yaml(&import(&node()).topology));
+    let node = wiring.machine("node-1").unwrap();
+    let cni0 = node.device("cni0").unwrap();
+    assert_eq!((cni0.mtu_bytes, cni0.addresses[0].to_string().as_str()), (Some(1450), "10.244.0.1/24"));
+    assert!(node.device("veth1").unwrap().port.as_ref().unwrap().hairpin);
+    let pod = wiring.machine("web-0").unwrap();
+    assert_eq!(pod.device("eth0").unwrap().mac.unwrap().to_string(), "02:00:00:00:01:02");
+    assert_eq!(pod.routes[0].gateway, Some("10.244.0.1".parse().unwrap()));
+}
+
+/// Whatever a snapshot says, an import ends, and what it makes is a topology.
+#[test]
+fn an_empty_snapshot_is_a_node_alone() {
+    let mut empty = node();
+    empty.namespaces.clear();
+    assert_eq!(resolved(&to_yaml(&import(&empty).topology)).machines.len(), 1);
+}

@@ -1,0 +1,4 @@
+//! Labs as people use them: the examples, what docs/labs.md says of them, and labs made of real nodes.
+#![allow(clippy::disallowed_methods, reason = "tests run programs")]
+
+mod import;
