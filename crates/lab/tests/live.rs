@@ -213,3 +213,20 @@ fn pods_may_be_wired_by_cni_plugins() {
     assert!(reaches(&lab, "node-pod1", "out"));
     assert_eq!(leases(), before, "the machine's own leases are none of a lab's business");
 }
+
+#[test]
+fn a_switch_drops_what_does_not_fit_into_a_port() {
+    // What carries VXLAN may be cut on its way (DF is not set), so it is the switch alone that drops.
+    let lab = lab(
+        "nodes: {node: {count: 2, pods: 1}}\nswitches: [net]\nlinks: [node1 -- net, {link: node2 -- net, to: {mtu: 1400}}]\noverlay: {kind: vxlan}\n",
+    );
+    let socket = lab.run("node2-pod1", || UdpSocket::bind("10.244.1.2:9")).unwrap().unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let arrives = |bytes: usize| {
+        let send = || UdpSocket::bind("0.0.0.0:0").unwrap().send_to(&vec![0; bytes], "10.244.1.2:9").unwrap();
+        lab.run("node1-pod1", send).unwrap();
+        socket.recv_from(&mut [0; 2000]).is_ok()
+    };
+    assert!(arrives(1300));
+    assert!(!arrives(1422));
+}

@@ -8,13 +8,19 @@ use nft::gateway;
 use super::{Site, pin};
 use crate::error::{Error, Result};
 use crate::plan::{Part, Piece};
-use crate::wiring::Nat;
+use crate::wiring::{Device, DeviceKind, Nat};
 
 impl Site {
     /// Makes everything but namespaces, devices, attachments and processes.
     pub(super) fn make_parts(&mut self, pieces: &[Piece]) -> Result<()> {
         let mut inside: BTreeMap<&str, Vec<&Piece>> = BTreeMap::new();
-        for piece in pieces.iter().filter(|piece| matches!(piece.part, Part::Sysctl(..) | Part::Nat(_))) {
+        let is_bridge = |device: &Device| matches!(device.kind, DeviceKind::Bridge { .. });
+        let is_inside = |piece: &&Piece| match &piece.part {
+            Part::Sysctl(..) | Part::Nat(_) => true,
+            Part::Device(device) => is_bridge(device),
+            _ => false,
+        };
+        for piece in pieces.iter().filter(is_inside) {
             inside.entry(&piece.machine).or_default().push(piece);
         }
         for pieces in inside.values() {
@@ -52,9 +58,22 @@ impl Site {
     }
 }
 
+/// Bridges pass frames on as they are, on every kernel. One with br_netfilter hands them to the rules of IP unless told otherwise, which has
+/// them cut where a switch drops what does not fit into the next port's MTU (`br_nf_dev_queue_xmit`, net/bridge/br_netfilter_hooks.c).
+fn leave_frames_alone() {
+    for family in ["iptables", "ip6tables", "arptables"] {
+        // Most kernels have it as a module, which may be loaded later, or never.
+        let _ = sys::write_sysctl(&format!("net/bridge/bridge-nf-call-{family}"), "0");
+    }
+}
+
 /// For a thread that is in the machine.
 fn make_inside(piece: &Piece) -> Result<()> {
     match &piece.part {
+        Part::Device(_) => {
+            leave_frames_alone();
+            Ok(())
+        }
         Part::Sysctl(key, value) => {
             sys::write_sysctl(&slashed(key), value).map_err(Error::io(piece.to_string()))
         }
