@@ -1,6 +1,8 @@
 //! A node with pods of containerd's becomes a lab in which everything is as it was.
 
-use podplumb_tests::{Containerd, Plugins, Podplumb, World, require, run};
+use podplumb_tests::{Containerd, Plugins, Podplumb, World, binaries, require, run};
+
+use crate::examples::root;
 
 const NEEDS: [&str; 6] = ["containerd", "ctr", "runc", "busybox", "ip", "ping"];
 
@@ -28,13 +30,13 @@ fn eth0(link: &str) -> (String, String, String) {
     (word("link/ether"), word("mtu"), word("inet"))
 }
 
-fn a_node_is_rebuilt(plugins: Plugins) {
+fn a_node_is_rebuilt(plugins: Plugins, subnet: &str) {
     if !require(&NEEDS) {
         return;
     }
     let world = World::enter();
     connect_uplink();
-    let mut containerd = Containerd::start(&world, plugins, "10.66.0.0/24");
+    let mut containerd = Containerd::start(&world, plugins, subnet);
     let pods = ["web", "cart"].map(|name| containerd.run_sandbox(name));
     let podplumb = Podplumb::default();
     let yaml = podplumb.expect(0, &["lab", "import"]);
@@ -66,10 +68,94 @@ fn a_node_is_rebuilt(plugins: Plugins) {
 
 #[test]
 fn a_node_wired_by_podplumb_is_rebuilt() {
-    a_node_is_rebuilt(Plugins::Podplumb);
+    a_node_is_rebuilt(Plugins::Podplumb, "10.66.11.0/24");
 }
 
 #[test]
 fn a_node_wired_by_the_reference_plugins_is_rebuilt() {
-    a_node_is_rebuilt(Plugins::Reference);
+    a_node_is_rebuilt(Plugins::Reference, "10.66.12.0/24");
+}
+
+/// A pod as Calico wires it: an address without a subnet, a gateway that nobody has, and a node that answers for it.
+fn routed_pod(name: &str, address: &str) {
+    let host = format!("cali-{name}");
+    run("ip", &["netns", "add", name]);
+    run("ip", &["link", "add", &host, "type", "veth", "peer", "name", "eth0", "netns", name]);
+    run("ip", &["link", "set", &host, "address", "ee:ee:ee:ee:ee:ee", "up"]);
+    run("ip", &["-n", name, "link", "set", "eth0", "up"]);
+    run("ip", &["-n", name, "addr", "add", &format!("{address}/32"), "dev", "eth0"]);
+    run("ip", &["-n", name, "route", "add", "169.254.1.1", "dev", "eth0"]);
+    run("ip", &["-n", name, "route", "add", "default", "via", "169.254.1.1"]);
+    run("ip", &["route", "add", address, "dev", &host]);
+    std::fs::write(format!("/proc/sys/net/ipv4/conf/{host}/proxy_arp"), "1").unwrap();
+}
+
+#[test]
+fn pods_without_a_bridge_are_rebuilt() {
+    if !require(&NEEDS) {
+        return;
+    }
+    let world = World::enter();
+    connect_uplink();
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+    routed_pod("red", "10.67.5.1");
+    routed_pod("blue", "10.67.5.2");
+    run("ip", &["netns", "exec", "red", "ping", "-c", "1", "-W", "2", "10.67.5.2"]);
+    let podplumb = Podplumb::default();
+    let yaml = podplumb.expect(0, &["lab", "import"]);
+    let file = world.path().join("routed.yaml");
+    std::fs::write(&file, &yaml).unwrap();
+    let file = file.display().to_string();
+    podplumb.expect(0, &["lab", "up", &file]);
+    let ping = podplumb.run(&["lab", "exec", &file, "red", "--", "ping", "-c", "1", "-W", "2", "10.67.5.2"]);
+    assert!(ping.status.success(), "{yaml}");
+    podplumb.expect(0, &["lab", "down", &file]);
+}
+
+/// A node of a lab is a node: what is imported from it is itself.
+#[test]
+fn a_node_with_a_tunnel_is_rebuilt() {
+    if !require(&NEEDS) {
+        return;
+    }
+    let world = World::enter();
+    let podplumb = Podplumb::default();
+    let example = root().join("examples/labs/vxlan.yaml").display().to_string();
+    podplumb.expect(0, &["lab", "up", &example]);
+    let program = binaries().join("podplumb").display().to_string();
+    let yaml = podplumb.expect(0, &["lab", "exec", "vxlan", "node1", "--", &program, "lab", "import"]);
+    let copy = yaml.replacen("\nname: ", "\nname: copy-of-", 1);
+    let file = world.path().join("tunnel.yaml");
+    std::fs::write(&file, &copy).unwrap();
+    let file = file.display().to_string();
+    podplumb.expect(0, &["lab", "up", &file]);
+    let node = copy.split_once("\nrouters:\n  ").expect("a router").1.split(':').next().unwrap().to_owned();
+    let look = |lab: &str, machine: &str, command: &[&str]| {
+        podplumb.expect(0, &[&["lab", "exec", lab, machine, "--"], command].concat())
+    };
+    for command in [
+        &["ip", "route"][..],
+        &["ip", "neigh", "show", "nud", "permanent"],
+        &["bridge", "fdb", "show", "dev", "vxlan1"],
+        &["ip", "-4", "-o", "addr", "show", "dev", "vxlan1"],
+    ] {
+        let (there, here) = (look("vxlan", "node1", command), look(&file, &node, command));
+        assert_eq!(lasting(&there), lasting(&here), "{copy}");
+    }
+    let kind = |lab: &str, machine: &str| {
+        let shown = look(lab, machine, &["ip", "-d", "-o", "link", "show", "dev", "vxlan1"]);
+        shown.split_once("vxlan id").expect("a tunnel").1.split('\\').next().unwrap().to_owned()
+    };
+    assert_eq!(kind("vxlan", "node1"), kind(&file, &node));
+    let ping = ["ping", "-c", "1", "-W", "2", "10.244.0.3"];
+    assert!(look(&file, "node1-pod1", &ping).contains(" 0% packet loss"));
+    podplumb.expect(0, &["lab", "down", &file]);
+    podplumb.expect(0, &["lab", "down", "vxlan"]);
+}
+
+/// Without the numbers of interfaces, which are given in the order in which they are made.
+fn lasting(text: &str) -> Vec<String> {
+    text.lines()
+        .map(|line| line.trim_start_matches(|c: char| c.is_ascii_digit() && line.contains(": ")).to_owned())
+        .collect()
 }
