@@ -95,7 +95,8 @@ impl Capture {
         opened.map_err(Failure::setup("enter the namespace"))?
     }
 
-    /// Hands out what has been seen and what is seen until `deadline`, in order. A deadline that has passed: what has been seen by now.
+    /// Hands out what has been seen and what is seen until `deadline`, in the order in which the kernel noted it; of processors that work side by
+    /// side, times may be out of order. A deadline that has passed: what has been seen by now.
     pub fn read(&mut self, deadline: Instant, mut each: impl FnMut(Packet)) -> io::Result<()> {
         while self.take(deadline, &mut each)? > 0 || Instant::now() < deadline {}
         Ok(())

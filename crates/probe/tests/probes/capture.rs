@@ -178,7 +178,6 @@ fn tshark_reads_what_is_written_also_when_it_is_cut() {
     assert_eq!(vlans.len(), 1, "{lines:?}");
     assert!(vlans[0].contains(",60,"), "as long as it was: {}", vlans[0]);
     let times: Vec<&str> = lines.iter().filter_map(|line| line.rsplit(',').next()).collect();
-    assert!(times.windows(2).all(|pair| pair[0] <= pair[1]), "{times:?}");
     assert!(times.iter().any(|time| !time.ends_with("000")), "nanoseconds: {times:?}");
 
     let whole = std::fs::read(&path).unwrap();
