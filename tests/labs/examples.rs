@@ -29,6 +29,7 @@ fn examples_come_up_do_what_they_say_and_are_gone() {
     for file in examples() {
         let path = file.display().to_string();
         podplumb.expect(0, &["lab", "up", &path]);
+        podplumb.expect(0, &["lab", "verify", &path]);
         let again = podplumb.expect(0, &["lab", "up", &path]);
         assert!(again.contains("nothing to change"), "{path}: {again}");
         let down = podplumb.expect(0, &["lab", "down", &path]);
