@@ -20,7 +20,9 @@ impl<'a> Import<'a> {
         let called = names_of(self.snapshot);
         for namespace in self.snapshot.namespaces.iter().filter(|namespace| !namespace.host) {
             let veths: Vec<(&'a Link, &'a Link)> = self.veths_into(namespace);
-            let macvlans: Vec<(&'a Link, String)> = self.macvlans_of(namespace);
+            let key: *const Namespace = namespace;
+            let is_known = called.contains_key(&key);
+            let macvlans: Vec<(&'a Link, String)> = self.macvlans_of(namespace, &veths, is_known);
             let others = namespace.links.iter().filter(|link| !link.loopback);
             if veths.is_empty() && macvlans.is_empty() {
                 if others.count() > 0 {
@@ -28,7 +30,6 @@ impl<'a> Import<'a> {
                 }
                 continue;
             }
-            let key: *const Namespace = namespace;
             let label = called.get(&key).cloned().unwrap_or_else(|| name_of_pin(namespace));
             let name = self.names.machine(&label, "pod");
             let mut pod = Machine::default();
@@ -63,10 +64,23 @@ impl<'a> Import<'a> {
     }
 
     /// The macvlans of a namespace that are on an interface of the node.
-    fn macvlans_of(&self, namespace: &'a Namespace) -> Vec<(&'a Link, String)> {
+    ///
+    /// A namespace numbers others as it likes, so an index and a number may mean an interface of anybody. Which number is the node's is
+    /// known where a veth leads there; without one, it is the node's only if the namespace is a container's of this node.
+    fn macvlans_of(
+        &self,
+        namespace: &'a Namespace,
+        veths: &[(&'a Link, &'a Link)],
+        is_known: bool,
+    ) -> Vec<(&'a Link, String)> {
+        let node = veths.iter().find_map(|(_, inside)| inside.peer?.nsid);
         let macvlans = namespace.links.iter().filter(|link| link.kind == "macvlan");
         let on_node = |link: &'a Link| {
-            let lower = link.lower.filter(|lower| lower.nsid.is_some())?;
+            let lower = link.lower.filter(|lower| match (lower.nsid, node) {
+                (Some(nsid), Some(node)) => nsid == node,
+                (Some(_), None) => is_known,
+                (None, _) => false,
+            })?;
             Some((link, self.devices.get(&lower.index)?.clone()))
         };
         macvlans.filter_map(on_node).collect()
