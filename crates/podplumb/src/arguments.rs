@@ -192,17 +192,12 @@ pub(crate) struct LeaksOptions {
     pub(crate) output: Format,
 }
 
+/// When something is removed, and how much.
 #[derive(Debug, Args)]
-pub(crate) struct ReclaimOptions {
-    #[command(flatten)]
-    pub(crate) node: NodeOptions,
+pub(crate) struct RemovalOptions {
     /// Do it: after a second look, --grace later, at whatever the first one found
     #[arg(long, conflicts_with = "from")]
     pub(crate) apply: bool,
-    /// Quarantine what earlier boots left: for a unit that runs before the
-    /// runtimes are started. Refused once a runtime or a container runs
-    #[arg(long, conflicts_with_all = ["from", "max"])]
-    pub(crate) boot: bool,
     /// Time between the two looks; what is younger is left alone
     #[arg(long, value_parser = duration, default_value = "60s")]
     pub(crate) grace: Duration,
@@ -211,6 +206,18 @@ pub(crate) struct ReclaimOptions {
     /// whichever is more]
     #[arg(long, value_name = "N")]
     pub(crate) max: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReclaimOptions {
+    #[command(flatten)]
+    pub(crate) node: NodeOptions,
+    #[command(flatten)]
+    pub(crate) removal: RemovalOptions,
+    /// Quarantine what earlier boots left: for a unit that runs before the
+    /// runtimes are started. Refused once a runtime or a container runs
+    #[arg(long, conflicts_with_all = ["from", "max"])]
+    pub(crate) boot: bool,
     /// Directory with CNI plugins, for their DEL
     #[arg(long, value_name = "DIR", default_values = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"])]
     pub(crate) cni_bin_dir: Vec<PathBuf>,
@@ -225,16 +232,8 @@ pub(crate) struct ReclaimOptions {
 pub(crate) struct CollectOptions {
     #[command(flatten)]
     pub(crate) node: NodeOptions,
-    /// Do it: after a second look, --grace later, at whatever the first one found
-    #[arg(long, conflicts_with = "from")]
-    pub(crate) apply: bool,
-    /// Time between the two looks; what is younger is left alone
-    #[arg(long, value_parser = duration, default_value = "60s")]
-    pub(crate) grace: Duration,
-    /// How many objects of each kind may go at once; above it nothing is done
-    /// [default: 50, or a third of what exists, whichever is more]
-    #[arg(long, value_name = "N")]
-    pub(crate) max: Option<usize>,
+    #[command(flatten)]
+    pub(crate) removal: RemovalOptions,
     /// Directory with CNI plugins, for those that podplumb does not have
     #[arg(long, value_name = "DIR", default_values = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"])]
     pub(crate) cni_bin_dir: Vec<PathBuf>,

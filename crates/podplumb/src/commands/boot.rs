@@ -10,7 +10,7 @@ use crate::output::{Ended, hinted, note, paint, print, print_json};
 
 pub(super) fn run(options: &ReclaimOptions) -> anyhow::Result<Ended> {
     // Locked before the look, so that what is found is still there.
-    let journal = options.apply.then(|| open(options)).transpose()?;
+    let journal = options.removal.apply.then(|| open(options)).transpose()?;
     let started = runtimes::started(&super::runtimes(&options.node.live));
     let started = started.iter().map(|(kind, at)| format!("{kind} has been started: {}", at.display()));
     let mut objections: Vec<String> = started.collect();

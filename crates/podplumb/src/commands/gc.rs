@@ -19,12 +19,12 @@ use crate::output::{Ended, hinted, note, print, print_json};
 pub(crate) fn run(options: &CollectOptions) -> anyhow::Result<Ended> {
     require_root(&options.node, "gc")?;
     // A reclaim at the same time would remove the same things, and an undo bring them back.
-    let journal = options.apply.then(|| open(options)).transpose()?;
+    let journal = options.removal.apply.then(|| open(options)).transpose()?;
     let first = snapshot_of(&options.node)?;
     refuse(&first)?;
     let networks = networks(&first);
     let Some(mut journal) = journal else {
-        let stale = collect::attachments(&first, &first, options.grace, &networks).stale;
+        let stale = collect::attachments(&first, &first, options.removal.grace, &networks).stale;
         let stale: Vec<AttachmentKey> =
             stale.into_iter().filter(|key| networks.contains(&key.network)).collect();
         match options.output {
@@ -38,21 +38,21 @@ pub(crate) fn run(options: &CollectOptions) -> anyhow::Result<Ended> {
         tell_coverage(&first);
         return Ok(if stale.is_empty() { Ended::Fine } else { Ended::Found });
     };
-    let leaks = analyze::leaks(&first, None, options.grace);
-    note(format_args!("looking again in {}", model::time::short(options.grace)));
-    std::thread::sleep(options.grace);
+    let leaks = analyze::leaks(&first, None, options.removal.grace);
+    note(format_args!("looking again in {}", model::time::short(options.removal.grace)));
+    std::thread::sleep(options.removal.grace);
     let second = look(&options.node.live)?;
     refuse(&second)?;
-    let leaks_again = analyze::leaks(&second, Some(&first), options.grace);
+    let leaks_again = analyze::leaks(&second, Some(&first), options.removal.grace);
     let confirmed = Plan::confirmed((&first, &leaks), (&second, &leaks_again));
-    let excess = analyze::excess(confirmed.orphans.iter(), &leaks_again, options.max);
+    let excess = analyze::excess(confirmed.orphans.iter(), &leaks_again, options.removal.max);
     if let Some(excess) = excess.first() {
         return Err(hinted(
             format!("this would remove {excess}; nothing was changed"),
             "look at them with `podplumb leaks`; if they may go, say how many: --max N",
         ));
     }
-    let attachments = collect::attachments(&first, &second, options.grace, &networks);
+    let attachments = collect::attachments(&first, &second, options.removal.grace, &networks);
     save(options, &confirmed.plan, &mut journal)?;
     call(options, &second, attachments.valid, &networks)
 }

@@ -11,7 +11,7 @@ use crate::output::{Ended, hinted, note, paint, print, print_json};
 
 pub(crate) fn run(options: &ReclaimOptions) -> anyhow::Result<Ended> {
     require_root(&options.node, "reclaim")?;
-    match (options.boot, options.apply) {
+    match (options.boot, options.removal.apply) {
         (true, _) => super::boot::run(options),
         (false, true) => apply(options),
         (false, false) => dry_run(options),
@@ -30,7 +30,7 @@ fn apply(options: &ReclaimOptions) -> anyhow::Result<Ended> {
         ));
     }
     let snapshot = snapshot_of(&options.node)?;
-    let leaks = analyze::leaks(&snapshot, None, options.grace);
+    let leaks = analyze::leaks(&snapshot, None, options.removal.grace);
     let plan = Plan::new(&snapshot, &leaks);
     if plan.is_empty() {
         tell_coverage(&snapshot);
@@ -41,10 +41,10 @@ fn apply(options: &ReclaimOptions) -> anyhow::Result<Ended> {
     let held = ::reclaim::kernel::hold(&plan);
     let targets = leaks.count(Verdict::Orphan);
     let targets = if targets == 1 { "1 orphan".to_owned() } else { format!("{targets} orphans") };
-    note(format_args!("{targets}; looking again in {}", model::time::short(options.grace)));
-    std::thread::sleep(options.grace);
+    note(format_args!("{targets}; looking again in {}", model::time::short(options.removal.grace)));
+    std::thread::sleep(options.removal.grace);
     let again = look(&options.node.live)?;
-    let leaks_again = analyze::leaks(&again, Some(&snapshot), options.grace);
+    let leaks_again = analyze::leaks(&again, Some(&snapshot), options.removal.grace);
     let confirmed = Plan::confirmed((&snapshot, &leaks), (&again, &leaks_again));
     drop(held);
     for (target, why) in &confirmed.dropped {
@@ -73,7 +73,7 @@ fn refuse_excess<'a>(
     all: &Leaks,
     options: &ReclaimOptions,
 ) -> anyhow::Result<()> {
-    match too_much(&analyze::excess(removed, all, options.max)) {
+    match too_much(&analyze::excess(removed, all, options.removal.max)) {
         None => Ok(()),
         Some(excess) => Err(hinted(
             format!("this would remove {excess}; nothing was changed"),
@@ -97,7 +97,7 @@ pub(super) fn nothing(options: &ReclaimOptions) -> anyhow::Result<Ended> {
 
 fn dry_run(options: &ReclaimOptions) -> anyhow::Result<Ended> {
     let snapshot: Snapshot = snapshot_of(&options.node)?;
-    let leaks = analyze::leaks(&snapshot, None, options.grace);
+    let leaks = analyze::leaks(&snapshot, None, options.removal.grace);
     let plan = Plan::new(&snapshot, &leaks);
     match options.output {
         Shape::Json => print_json(&plan)?,
@@ -107,7 +107,7 @@ fn dry_run(options: &ReclaimOptions) -> anyhow::Result<Ended> {
             print("\nnothing was changed; --apply does it, after a second look\n")?;
         }
     }
-    if let Some(excess) = too_much(&analyze::excess(leaks.with(Verdict::Orphan), &leaks, options.max)) {
+    if let Some(excess) = too_much(&analyze::excess(leaks.with(Verdict::Orphan), &leaks, options.removal.max)) {
         note(format_args!("--apply will refuse, unless --max allows it: {excess}"));
     }
     tell_coverage(&snapshot);
