@@ -16,9 +16,8 @@ use sys::NetNs;
 
 use crate::world::Times;
 
-/// Mininet takes half a minute for the largest.
+/// Of everything but Mininet, which takes half a minute for the largest.
 const ROUNDS: usize = 3;
-const MININET_UP_TO: usize = 1_000;
 const BATCH: usize = 128;
 
 #[derive(Clone, Copy)]
@@ -51,7 +50,7 @@ fn measure(world: &World, shape: Shape) {
         settle();
         let [up, down] = times.entry("floor").or_default();
         let rooms = up.measure(|| floor(shape));
-        down.measure(|| drop(rooms));
+        down.measure(|| remove(rooms));
         settle();
         let batches = batches(world, shape);
         let [up, down] = times.entry("ip").or_default();
@@ -60,12 +59,11 @@ fn measure(world: &World, shape: Shape) {
         down.measure(|| succeed(Command::new("ip").arg("-batch").arg(&gone)));
         settle();
         // It takes so long that once is enough to see what it takes.
-        if round == 0 && shape.hosts() <= MININET_UP_TO {
-            if let Some([up_ms, down_ms]) = mininet(world, shape) {
-                let [up, down] = times.entry("mininet").or_default();
-                up.add(up_ms);
-                down.add(down_ms);
-            }
+        let measured = (round == 0).then(|| mininet(world, shape)).flatten();
+        if let Some([took_up, took_down]) = measured {
+            let [up, down] = times.entry("mininet").or_default();
+            up.add(took_up);
+            down.add(took_down);
         }
     }
     let of = |name: &str| times.get(name).map_or([f64::NAN; 2], |both| both.each_ref().map(Times::median_ms));
@@ -103,12 +101,6 @@ impl Shape {
         match self {
             Shape::Star(hosts) => format!("star {hosts}"),
             Shape::Line(hosts) => format!("line {hosts}"),
-        }
-    }
-
-    fn hosts(self) -> usize {
-        match self {
-            Shape::Star(hosts) | Shape::Line(hosts) => hosts,
         }
     }
 
@@ -218,6 +210,17 @@ fn floor(shape: Shape) -> Vec<(NetNs, Socket)> {
     rooms
 }
 
+/// Closes all, and waits until the kernel does not know them any more.
+fn remove(rooms: Vec<(NetNs, Socket)>) {
+    let identity = |(netns, _): &(NetNs, Socket)| Some((netns.id()?, netns.inode().ok()?));
+    let mut alive: Vec<_> = rooms.iter().filter_map(identity).collect();
+    drop(rooms);
+    while !alive.is_empty() {
+        alive.retain(|(id, inode)| NetNs::by_id(*id, *inode).is_ok());
+        std::thread::sleep(Duration::from_micros(500));
+    }
+}
+
 fn up(index: IfIndex) -> Vec<Request> {
     vec![link::change(index, &Change { up: Some(true), ..Change::default() })]
 }
@@ -287,7 +290,7 @@ fn mininet(world: &World, shape: Shape) -> Option<[Duration; 2]> {
          c = time.monotonic()\n\
          print(b - a, c - b)\n"
     );
-    let path = world.path().join("mininet.py");
+    let path = world.path().join("bench.py");
     std::fs::write(&path, script).expect("a file");
     let output = Command::new("/usr/bin/python3").arg(&path).stdin(Stdio::null()).output().expect("python");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

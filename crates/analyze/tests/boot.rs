@@ -1,12 +1,15 @@
 //! What counts as an earlier boot's, and when nothing does.
 
+mod fixtures;
+
 use model::attachment::RecordSeen;
-use model::{Lease, Namespace, NsInode, Snapshot, StaleFile, Task, Timestamp};
+use model::{Namespace, NsInode, Snapshot, StaleFile, Task, Timestamp};
 use podplumb_analyze::{Boot, boot};
+
+use fixtures::{POD, lease};
 
 const EARLIEST: Timestamp = Timestamp(1_800_000_000_000);
 const BEFORE: Timestamp = Timestamp(1_799_999_999_999);
-const POD: &str = "7d0c1e5b9a3f4d22";
 
 /// A node with a lease, a cache entry, a record and a stale file of an earlier boot.
 fn node() -> Snapshot {
@@ -24,16 +27,7 @@ fn node() -> Snapshot {
     );
     let mut snapshot = Snapshot::from_json(text.as_bytes()).unwrap();
     snapshot.records[0].seen = Some(RecordSeen { path: "/run/podplumb/attachments/x".into(), locked: false });
-    snapshot.leases.push(Lease {
-        path: "/var/lib/cni/networks/pods/10.0.0.2".into(),
-        network: "pods".parse().unwrap(),
-        address: "10.0.0.2".parse().unwrap(),
-        container: Some(POD.parse().unwrap()),
-        ifname: Some("eth0".parse().unwrap()),
-        content: format!("{POD}\r\neth0"),
-        since: BEFORE,
-        locked: false,
-    });
+    snapshot.leases.push(lease(BEFORE));
     let path = "/run/netns/cni-0a6e12c4-55d1-4c0b-9a53-7f1b2c3d4e01".into();
     snapshot.stale_files.push(StaleFile { path, since: BEFORE, size_bytes: 0, inode: 5 });
     snapshot

@@ -1,5 +1,7 @@
 //! The table of verdicts, row by row, on small hand-written nodes.
 
+mod fixtures;
+
 use std::time::Duration;
 
 use model::attachment::RecordSeen;
@@ -10,10 +12,11 @@ use model::{
 };
 use podplumb_analyze::{Finding, Operation, Plan, Verdict, leaks};
 
+use fixtures::POD;
+
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 const LONG_AGO: Timestamp = Timestamp(1_799_999_000_000);
 const GRACE: Duration = Duration::from_secs(60);
-const POD: &str = "7d0c1e5b9a3f4d22";
 const PIN: &str = "/run/netns/cni-0a6e12c4-55d1-4c0b-9a53-7f1b2c3d4e01";
 
 fn veth(index: u32, name: &str, peer: u32, nsid: Option<i32>) -> Link {
@@ -31,16 +34,7 @@ fn veth(index: u32, name: &str, peer: u32, nsid: Option<i32>) -> Link {
 }
 
 fn lease() -> Lease {
-    Lease {
-        path: "/var/lib/cni/networks/pods/10.0.0.2".into(),
-        network: "pods".parse().unwrap(),
-        address: "10.0.0.2".parse().unwrap(),
-        container: Some(POD.parse().unwrap()),
-        ifname: Some("eth0".parse().unwrap()),
-        content: format!("{POD}\r\neth0"),
-        since: LONG_AGO,
-        locked: false,
-    }
+    fixtures::lease(LONG_AGO)
 }
 
 fn cache() -> CacheEntry {

@@ -107,7 +107,8 @@ fn dry_run(options: &ReclaimOptions) -> anyhow::Result<Ended> {
             print("\nnothing was changed; --apply does it, after a second look\n")?;
         }
     }
-    if let Some(excess) = too_much(&analyze::excess(leaks.with(Verdict::Orphan), &leaks, options.removal.max)) {
+    if let Some(excess) = too_much(&analyze::excess(leaks.with(Verdict::Orphan), &leaks, options.removal.max))
+    {
         note(format_args!("--apply will refuse, unless --max allows it: {excess}"));
     }
     tell_coverage(&snapshot);
