@@ -242,11 +242,17 @@ fn setup(room: &Room, device: &Device, stamp: &str, mut push: impl FnMut(Request
         addresses.for_each(push);
         return;
     }
-    let mut change = Change { up: Some(!device.down), alias: Some(stamp), ..Change::default() };
+    let mut change = Change { alias: Some(stamp), ..Change::default() };
+    // The first end of a pair was made up, and in its bridge: each change that says so again is an event that the kernel tells
+    // everybody, and in a bridge of 1,000 ports those are what takes its time.
+    let is_first = matches!(device.kind, DeviceKind::Veth { first: true, .. });
+    if !is_first || device.down {
+        change.up = Some(!device.down);
+    }
     if let DeviceKind::Veth { first: false, .. } = device.kind {
         (change.mac, change.mtu_bytes) = (device.mac, device.mtu_bytes);
     }
-    if let Some(port) = &device.port {
+    if let Some(port) = device.port.as_ref().filter(|_| !is_first) {
         change.master = room.index(&port.bridge);
     }
     push(link::change(index, &change));
