@@ -199,6 +199,10 @@ impl Import<'_> {
             let Some(value) = self.snapshot.sysctls.get(name).filter(|value| *value != usual) else {
                 continue;
             };
+            // A file may say anything.
+            if !value.bytes().all(|byte| byte.is_ascii_digit()) {
+                continue;
+            }
             let is_v6 = name.starts_with("net.ipv6.");
             // A node without IPv6 has no forwarding to switch off, and one that has addresses cannot do without it.
             if is_v6 && name.ends_with("forwarding") != has_v6 {

@@ -133,3 +133,26 @@ fn an_empty_snapshot_is_a_node_alone() {
     empty.namespaces.clear();
     assert_eq!(resolved(&to_yaml(&import(&empty).topology)).machines.len(), 1);
 }
+
+/// A snapshot comes from another machine, and what it says ends on a terminal and in a file.
+#[test]
+fn hostile_names_do_not_get_through() {
+    let evil = "x\u{1b}[31m\\n- link: a -- b #";
+    let text = NODE
+        .replace("\"web-0\"", &serde_json::to_string(evil).unwrap())
+        .replace("\"node 1\"", &serde_json::to_string(evil).unwrap())
+        .replace("\"calif\"", "\"a -- b\"")
+        .replace("\"wg0\"", "\"w\\u001b0\"")
+        .replace("\"wireguard\"", "\"k\\u202e\"")
+        .replace("\"ip nat\"", "\"\\u001b]0;x\\u0007\"")
+        .replace(
+            "\"net.ipv4.conf.all.rp_filter\": \"2\"",
+            "\"net.ipv4.conf.all.rp_filter\": \"2\\u001b\\n\"",
+        );
+    let imported = import(&Snapshot::from_json(text.as_bytes()).unwrap());
+    let yaml = to_yaml(&imported.topology);
+    let lines = imported.notes.iter().map(String::as_str).chain(yaml.lines());
+    let unprintable = |c: char| c.is_control() || c == '\u{202e}';
+    lines.for_each(|line| assert!(!line.contains(unprintable), "{line:?}"));
+    assert!(resolved(&yaml).machines.len() > 3);
+}

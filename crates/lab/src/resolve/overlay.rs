@@ -55,7 +55,7 @@ pub(super) fn add(draft: &mut Draft<'_>, segments: &[Segment]) -> Result<()> {
     for own in &vteps {
         let under =
             draft.machines[own.machine].device(own.device.as_str()).and_then(|device| device.mtu_bytes);
-        let fits = under.unwrap_or(DEFAULT_MTU) - cost(own.outer);
+        let fits = under.unwrap_or(DEFAULT_MTU).saturating_sub(cost(own.outer));
         let mtu = overlay.mtu.unwrap_or(fits);
         let kind = DeviceKind::Vxlan {
             id,
@@ -156,7 +156,7 @@ fn fill_in(draft: &mut Draft<'_>) {
             let Some((_, address, mtu)) = below.iter().find(|(name, ..)| name == on) else { continue };
             *local = local.or(*address);
             if let Some(local) = local {
-                device.mtu_bytes = device.mtu_bytes.or(Some(mtu - cost(*local)));
+                device.mtu_bytes = device.mtu_bytes.or(Some(mtu.saturating_sub(cost(*local))));
             }
         }
     }

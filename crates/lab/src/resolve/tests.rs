@@ -176,6 +176,11 @@ fn what_is_wrong_is_said_with_its_place_and_what_to_do() {
             "`n1:vxlan1` has an MTU of 1500 | `eth0` has 1500, of which VXLAN takes 50: at most 1450",
         ),
         (
+            "nodes: {n: {count: 2, pods: 1}}\nlinks: [{link: n1 -- n2, mtu: 40}]\noverlay: {kind: vxlan}\n",
+            "`n1:eth0` has an MTU of 40 | 68 to 65535 bytes",
+        ),
+        ("hosts: {a: {vxlans: [vx]}, b: }\nlinks: [{link: a -- b, mtu: 40}]\n", "has an MTU of"),
+        (
             "hosts: [a, b]\nlinks: [{link: a -- b, rate: fast}]\n",
             "lab.yaml:2:24: `fast` is not a rate | write `10mbit`",
         ),
