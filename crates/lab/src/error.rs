@@ -115,9 +115,7 @@ impl Error {
             Error::Unknown(_) => Some("`podplumb lab list` shows all".into()),
             Error::NoMachine { near: Some(near), .. } => Some(format!("did you mean `{near}`?")),
             Error::NoMachine { lab, .. } => Some(format!("`podplumb lab show {lab}` shows them")),
-            Error::Record { .. } => {
-                Some("`podplumb lab gc` removes what is left of labs without a record".into())
-            }
+            Error::Record { .. } => Some("`podplumb lab down --force LAB` removes it all the same".into()),
             Error::Guests { .. } => Some("end them, or say --force".into()),
             Error::Alive { .. } => Some("somebody has them open: `podplumb holders` says who".into()),
             Error::Kernel { source, .. } if source.raw_os_error() == 1 => {

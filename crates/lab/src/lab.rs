@@ -123,7 +123,8 @@ impl Labs {
                 Err(Error::Busy(_)) => continue,
                 claim => claim?,
             };
-            let record = self.record(&name).unwrap_or(None);
+            // Of another podplumb, which may know more about it: it is for `down` to remove.
+            let Ok(record) = self.record(&name) else { continue };
             if record.as_ref().is_none_or(|record| record.state != State::Up) {
                 tear_down(&claim, record.as_ref())?;
                 claim.forget();

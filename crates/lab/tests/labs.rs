@@ -177,3 +177,15 @@ fn delay_needs_a_kernel_that_has_it_or_is_left_out_on_request() {
     }
     labs.down(&name(), false).unwrap();
 }
+
+#[test]
+fn a_lab_of_another_podplumb_is_left_to_its_owner() {
+    let (directory, labs) = labs();
+    up(&labs, &wiring(PAIR)).unwrap();
+    let record = directory.path().join("labs/lab/lab.json");
+    let text = std::fs::read_to_string(&record).unwrap();
+    std::fs::write(&record, text.replacen("\"version\":1", "\"version\":7", 1)).unwrap();
+    assert!(matches!(up(&labs, &wiring(PAIR)), Err(Error::Record { .. })));
+    assert_eq!(labs.gc().unwrap(), []);
+    assert_eq!(labs.down(&name(), false).unwrap().namespaces, 2);
+}

@@ -184,6 +184,10 @@ fn what_is_wrong_is_said_with_its_place_and_what_to_do() {
             "hosts: [a, b]\nlinks: [{link: a -- b, rate: fast}]\n",
             "lab.yaml:2:24: `fast` is not a rate | write `10mbit`",
         ),
+        (
+            "hosts: [a, b]\nlinks: [a -- b]\nexpect:\n  - ping a -> c\n",
+            "lab.yaml:4:5: column 11: there is no `c` in this lab",
+        ),
         ("", "lab.yaml:1:1: the lab has no machines | "),
         ("hosts: [a\n", "lab.yaml:"),
         ("hosts: 7\n", "lab.yaml:1:1: invalid type: integer `7`, expected a list of names"),

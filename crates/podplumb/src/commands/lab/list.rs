@@ -18,11 +18,15 @@ struct Row {
 pub(crate) fn run(options: &LabListOptions, labs: &Labs) -> anyhow::Result<Ended> {
     let mut rows = Vec::new();
     for name in labs.names().map_err(super::failed)? {
-        let record = labs.record(&name).unwrap_or(None);
+        let (record, is_readable) = match labs.record(&name) {
+            Ok(record) => (record, true),
+            Err(_) => (None, false),
+        };
         rows.push(Row {
             name: name.to_string(),
             state: match record.as_ref().map(|record| record.state) {
                 Some(State::Up) => "up",
+                _ if !is_readable => "unreadable",
                 _ => "unfinished",
             },
             namespaces: record.as_ref().map_or(0, |record| record.namespaces.len()),
