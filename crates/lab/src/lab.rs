@@ -142,8 +142,12 @@ impl Labs {
             let near = nearest(machine, names()).map(str::to_owned);
             return Err(Error::NoMachine { lab: name.to_string(), machine: machine.to_owned(), near });
         }
-        let path = pin(&self.directory(name), machine);
-        NetNs::open(&path).map_err(Error::io(format!("namespace {machine}")))
+        self.pinned(name, machine).map_err(Error::io(format!("namespace {machine}")))
+    }
+
+    /// The namespace that is pinned under a machine's name, whatever the record says.
+    pub fn pinned(&self, name: &LabName, machine: &str) -> std::io::Result<NetNs> {
+        NetNs::open(pin(&self.directory(name), machine))
     }
 }
 

@@ -13,7 +13,7 @@ pub(crate) fn run(options: &VerifyOptions, labs: &Labs) -> anyhow::Result<Ended>
         let hint = "say it in the file: `expect: [ping a -> b]`, and `podplumb lab up` again";
         return Err(hinted(format!("nothing is expected of the lab {}", wiring.lab), hint));
     }
-    let open = |machine: &str| labs.netns(&wiring.lab, machine).map_err(std::io::Error::other);
+    let open = |machine: &str| labs.pinned(&wiring.lab, machine);
     let report = verify(wiring, &open, &Options { within: options.within, ..Options::default() });
     let text = match options.output {
         ReportShape::Text => report.text(paint()),
