@@ -156,3 +156,23 @@ fn hostile_names_do_not_get_through() {
     lines.for_each(|line| assert!(!line.contains(unprintable), "{line:?}"));
     assert!(resolved(&yaml).machines.len() > 3);
 }
+
+#[test]
+fn what_is_left_out_of_a_snapshot_is_left_out_of_the_lab() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/snapshot");
+    let mut snapshots: Vec<Snapshot> = vec![node()];
+    for file in std::fs::read_dir(corpus).unwrap() {
+        snapshots.push(Snapshot::from_json(&std::fs::read(file.unwrap().path()).unwrap()).unwrap());
+    }
+    assert!(snapshots.len() > 4);
+    for snapshot in snapshots {
+        resolved(&to_yaml(&import(&snapshot).topology));
+        for namespace in 0..snapshot.namespaces.len() {
+            for link in 0..snapshot.namespaces[namespace].links.len() {
+                let mut cut = snapshot.clone();
+                cut.namespaces[namespace].links.remove(link);
+                resolved(&to_yaml(&import(&cut).topology));
+            }
+        }
+    }
+}
