@@ -209,12 +209,52 @@ fn link_plugins(dir: &Path, binary: &Path) {
 /// Mounts that daemons left below the world's directory would keep it from being removed.
 impl Drop for World {
     fn drop(&mut self) {
+        end_all();
         let table = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
         let points = table.lines().filter_map(|line| line.split(' ').nth(4));
         let mut below: Vec<&str> = points.filter(|point| Path::new(point).starts_with(self.path())).collect();
         below.sort_by_key(|point| std::cmp::Reverse(point.len()));
         for point in below {
             let _ = rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH);
+        }
+    }
+}
+
+/// Ends every process in the world, and those that came of one: runtimes leave shims, resolvers and containers behind when they are
+/// ended, as they should, and with them the world's namespaces would stay.
+fn end_all() {
+    use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+    let mounts = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    let Ok(own) = std::fs::read_link("/proc/thread-self/ns/mnt") else { return };
+    // The test's thread alone has left the machine's mounts; a world that could not be made is the machine's own.
+    if mounts(std::process::id()).as_ref() == Some(&own) {
+        return;
+    }
+    let parent = |pid: u32| -> Option<u32> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    };
+    let names = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let all: Vec<u32> = names.filter_map(|name| name.to_str()?.parse().ok()).collect();
+    let mut ours: BTreeSet<u32> =
+        all.iter().copied().filter(|pid| mounts(*pid).as_ref() == Some(&own)).collect();
+    loop {
+        let is_child =
+            |pid: &u32| !ours.contains(pid) && parent(*pid).is_some_and(|parent| ours.contains(&parent));
+        let children: Vec<u32> = all.iter().copied().filter(is_child).collect();
+        if children.is_empty() {
+            break;
+        }
+        ours.extend(children);
+    }
+    // A parent first, so that it starts nothing new.
+    for pid in ours {
+        let handle = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let handle = handle.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        // The number may be another's by now; while the handle is open it is not.
+        let is_still = mounts(pid).as_ref() == Some(&own) || parent(pid).is_some_and(|parent| parent > 1);
+        if let Some(handle) = handle.filter(|_| is_still) {
+            let _ = pidfd_send_signal(handle, Signal::KILL);
         }
     }
 }

@@ -65,17 +65,12 @@ pub fn forget_udp(socket: &mut Socket, v6: bool, ports: &[u16]) -> Result<usize>
 
 /// Connections whose destination is translated, to an address that `is_meant` names.
 pub fn translated(socket: &mut Socket, is_meant: impl Fn(IpAddr) -> bool) -> Result<Vec<TranslatedFlow>> {
-    let mut all = Vec::new();
-    for family in [2, 10] {
-        // Kernels before 5.12 do not filter by status, so each answer is looked at.
-        let request = Request::new("list connections", GET, 0, &[family, 0, 0, 0])
-            .attr_be32(CTA_STATUS, IPS_DST_NAT)
-            .attr_be32(CTA_STATUS_MASK, IPS_DST_NAT);
-        all.extend(
-            socket.dump(&request, |payload| parse_translated(payload).filter(|f| is_meant(f.address)))?,
-        );
-    }
-    Ok(all)
+    // Of both families in one list: for each, the kernel goes through the table of the whole machine. Kernels before 5.12 do not filter
+    // by status, so each answer is looked at.
+    let request = Request::new("list connections", GET, 0, &[0, 0, 0, 0])
+        .attr_be32(CTA_STATUS, IPS_DST_NAT)
+        .attr_be32(CTA_STATUS_MASK, IPS_DST_NAT);
+    socket.dump(&request, |payload| parse_translated(payload).filter(|flow| is_meant(flow.address)))
 }
 
 pub(crate) fn parse_translated(payload: &[u8]) -> Option<TranslatedFlow> {
