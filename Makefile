@@ -9,7 +9,7 @@ PLUGINS := bandwidth bridge dhcp dummy firewall flannel host-device host-local i
 	tap tuning vlan vrf
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo test vm bench fuzz build plugin
+.PHONY: demo test shipped vm bench fuzz build plugin
 
 demo: build
 	@xtask/install demo
@@ -19,6 +19,11 @@ demo: build
 test: plugin
 	@xtask/install test
 	cargo test --workspace --no-fail-fast
+
+# What tests run is not optimised. What is shipped has to do the same.
+shipped: build
+	@xtask/install test
+	PODPLUMB_BIN_DIR=$(abspath $(TARGET))/demo cargo test -p podplumb-tests --no-fail-fast --test scenarios --test doctor --test trace
 
 # The tests that need a kernel with everything, in a machine with Debian's.
 vm:

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use model::{IfIndex, IfName};
+use model::{IfIndex, IfName, NsId, NsInode};
 use netlink::link::{self, Change, Veth};
 use netlink::{Request, Socket, addr, device};
 use podplumb_tests::{World, binaries};
@@ -19,6 +19,8 @@ use crate::world::Times;
 /// Of everything but Mininet, which takes half a minute for the largest.
 const ROUNDS: usize = 3;
 const BATCH: usize = 128;
+/// A network lives for a moment before it is removed: what the kernel still has to do of making it belongs to neither.
+const REST: Duration = Duration::from_millis(300);
 
 #[derive(Clone, Copy)]
 enum Shape {
@@ -27,9 +29,11 @@ enum Shape {
 }
 
 pub(crate) fn run(world: &World) {
-    println!("\nlabs, up and down, median of {ROUNDS}, milliseconds");
     println!(
-        "{:<12} {:>16} {:>16} {:>16} {:>16}  {:>13} {:>13}",
+        "\nlabs, up and down, median of {ROUNDS}, milliseconds; of ip -batch also until its namespaces are gone"
+    );
+    println!(
+        "{:<12} {:>16} {:>16} {:>20} {:>16}  {:>13} {:>13}",
         "", "podplumb", "floor", "ip -batch", "Mininet", "Mininet/ours", "ours/floor"
     );
     let shapes = [2, 100, 500, 1_000].map(Shape::Star).into_iter().chain([Shape::Line(200)]);
@@ -43,20 +47,29 @@ fn measure(world: &World, shape: Shape) {
     std::fs::write(&file, shape.topology()).expect("a file");
     let file = file.display().to_string();
     let mut times: BTreeMap<&str, [Times; 2]> = BTreeMap::new();
+    let mut batch_gone = Times::default();
     for round in 0..ROUNDS {
         let [up, down] = times.entry("ours").or_default();
         up.measure(|| podplumb(&["lab", "up", &file]));
+        std::thread::sleep(REST);
         down.measure(|| podplumb(&["lab", "down", "bench"]));
         settle();
         let [up, down] = times.entry("floor").or_default();
         let rooms = up.measure(|| floor(shape));
+        std::thread::sleep(REST);
         down.measure(|| remove(rooms));
         settle();
         let batches = batches(world, shape);
         let [up, down] = times.entry("ip").or_default();
         up.measure(|| batches.iter().for_each(|arguments| succeed(Command::new("ip").args(arguments))));
+        std::thread::sleep(REST);
+        let pinned = (0..shape.machines()).map(|machine| format!("/run/netns/m{machine}"));
+        let pinned = identities(pinned.map(|path| NetNs::open(path).expect("pinned")));
         let gone = world.path().join("down");
-        down.measure(|| succeed(Command::new("ip").arg("-batch").arg(&gone)));
+        batch_gone.measure(|| {
+            down.measure(|| succeed(Command::new("ip").arg("-batch").arg(&gone)));
+            wait_for_end(pinned);
+        });
         settle();
         // It takes so long that once is enough to see what it takes.
         let measured = (round == 0).then(|| mininet(world, shape)).flatten();
@@ -71,11 +84,11 @@ fn measure(world: &World, shape: Shape) {
     let cell = |[up, down]: [f64; 2]| format!("{up:.0} / {down:.0}");
     let ratio = |a: [f64; 2], b: [f64; 2]| format!("{:.1} / {:.1}", a[0] / b[0], a[1] / b[1]);
     println!(
-        "{:<12} {:>16} {:>16} {:>16} {:>16}  {:>13} {:>13}",
+        "{:<12} {:>16} {:>16} {:>20} {:>16}  {:>13} {:>13}",
         shape.name(),
         cell(ours),
         cell(floor),
-        cell(ip),
+        format!("{} / {:.0}", cell(ip), batch_gone.median_ms()),
         cell(mininet),
         ratio(mininet, ours),
         ratio(ours, floor),
@@ -212,9 +225,17 @@ fn floor(shape: Shape) -> Vec<(NetNs, Socket)> {
 
 /// Closes all, and waits until the kernel does not know them any more.
 fn remove(rooms: Vec<(NetNs, Socket)>) {
-    let identity = |(netns, _): &(NetNs, Socket)| Some((netns.id()?, netns.inode().ok()?));
-    let mut alive: Vec<_> = rooms.iter().filter_map(identity).collect();
-    drop(rooms);
+    let (namespaces, sockets): (Vec<NetNs>, Vec<Socket>) = rooms.into_iter().unzip();
+    drop(sockets);
+    wait_for_end(identities(namespaces.into_iter()));
+}
+
+/// What namespaces are known by once they are closed, which they are by then.
+fn identities(namespaces: impl Iterator<Item = NetNs>) -> Vec<(NsId, NsInode)> {
+    namespaces.filter_map(|netns| Some((netns.id()?, netns.inode().ok()?))).collect()
+}
+
+fn wait_for_end(mut alive: Vec<(NsId, NsInode)>) {
     while !alive.is_empty() {
         alive.retain(|(id, inode)| NetNs::by_id(*id, *inode).is_ok());
         std::thread::sleep(Duration::from_micros(500));
@@ -286,9 +307,12 @@ fn mininet(world: &World, shape: Shape) -> Option<[Duration; 2]> {
          net = Mininet({topology}, switch=LinuxBridge, controller=None, ipBase='10.0.0.0/16')\n\
          net.start()\n\
          b = time.monotonic()\n\
-         net.stop()\n\
+         time.sleep({})\n\
          c = time.monotonic()\n\
-         print(b - a, c - b)\n"
+         net.stop()\n\
+         d = time.monotonic()\n\
+         print(b - a, d - c)\n",
+        REST.as_secs_f64()
     );
     let path = world.path().join("bench.py");
     std::fs::write(&path, script).expect("a file");

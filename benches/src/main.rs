@@ -1,9 +1,13 @@
 //! podplumb and its peers, side by side in one run, interleaved, in a world of its own. Prints medians and ratios.
 //!
-//! `make bench`, or with the release binaries in `$PODPLUMB_BIN_DIR`: `cargo run --release -p podplumb-benches [plugins|chains|ports|node|reclaim|lab]`
+//! `make bench`, or with the release binaries in `$PODPLUMB_BIN_DIR`: `cargo run --release -p podplumb-benches
+//! [plugins|chains|ports|node|reclaim|lab|exec|capture|live|trace|doctor]`
 #![allow(clippy::disallowed_methods, reason = "benchmarks run programs")]
 
 mod call;
+mod capture;
+mod doctor;
+mod exec;
 mod floor;
 mod lab;
 mod node;
@@ -11,6 +15,7 @@ mod parts;
 mod plugins;
 mod ports;
 mod reclaim;
+mod trace;
 mod world;
 
 fn main() {
@@ -34,6 +39,21 @@ fn main() {
     }
     if wanted("lab") {
         lab::run(&world);
+    }
+    if wanted("exec") {
+        exec::run(&world);
+    }
+    if wanted("capture") {
+        capture::run(&world);
+    }
+    if wanted("live") {
+        trace::live(&world);
+    }
+    if wanted("trace") {
+        trace::run(&world);
+    }
+    if wanted("doctor") {
+        doctor::run(&world);
     }
     if wanted("node") {
         node::run(&world);

@@ -35,10 +35,15 @@ pub(crate) fn run(world: &World) {
             more_leases(count);
         }
         line(&count.to_string(), &pods);
+        if count == PORTS {
+            let mut bystanders: Vec<Child> = (0..BYSTANDERS.0).map(|_| bystander()).collect();
+            line(&format!("{PORTS} + {} processes", BYSTANDERS.0), &pods);
+            for process in &mut bystanders {
+                process.kill().expect("it runs");
+                process.wait().expect("it ends");
+            }
+        }
     }
-    pods.truncate(PORTS);
-    let _bystanders: Vec<Child> = (0..BYSTANDERS.0).map(|_| bystander()).collect();
-    line(&format!("{PORTS} + {} processes", BYSTANDERS.0), &pods);
 }
 
 fn line(what: &str, pods: &[Pod]) {
@@ -100,12 +105,12 @@ pub(crate) fn hold(files: usize) {
 }
 
 /// A pod with a process.
-struct Pod {
+pub(crate) struct Pod {
     process: Child,
 }
 
 impl Pod {
-    fn start(bridge: &Plugin, n: usize) -> Self {
+    pub(crate) fn start(bridge: &Plugin, n: usize) -> Self {
         let id = format!("pod-{n}");
         let netns = pinned(&id);
         let answer = bridge.on("ADD", &id);
@@ -114,6 +119,11 @@ impl Pod {
         let _entered = netns.enter().expect("it can be entered");
         let sleep = ["--pdeathsig", "KILL", "sleep", "3600"];
         Self { process: Command::new("setpriv").args(sleep).stdin(Stdio::null()).spawn().expect("setpriv") }
+    }
+
+    /// Of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     fn enter(&self) {

@@ -94,3 +94,30 @@ fn people_without_root_have_labs_of_their_own() {
 
 /// Debian's user without rights.
 const NOBODY: u32 = 65_534;
+
+#[test]
+fn a_capture_in_a_lab_takes_a_filter() {
+    if !require(&["tshark"]) {
+        return;
+    }
+    let world = World::enter();
+    let file = world.path().join("lab.yaml");
+    std::fs::write(&file, PAIR).expect("a file");
+    let podplumb = Podplumb::default();
+    podplumb.expect(0, &["lab", "up", &file.display().to_string()]);
+    let said = podplumb.run(&["lab", "capture", "pair", "b", "--", "icpm"]);
+    assert_eq!(said.status.code(), Some(2), "{}", text(&said));
+    assert!(text(&said).contains("\n  icpm\n  ^^^^\nhint: did you mean `icmp`?"), "{}", text(&said));
+    let path = world.path().join("x.pcapng").display().to_string();
+    let mut capture = Command::new(binaries().join("podplumb"))
+        .args(["lab", "capture", "pair", "b", "eth0", "-w", &path, "-c", "2", "--for", "20s", "--", "icmp"])
+        .spawn()
+        .expect("podplumb");
+    // The file is made when it listens. Of all that comes meanwhile, such as ARP, only this is kept.
+    podplumb_tests::wait_until("the capture listens", || Path::new(&path).exists());
+    podplumb.expect(0, &["lab", "verify", "pair"]);
+    assert!(capture.wait().expect("it ends").success());
+    let kinds = podplumb_tests::run("tshark", &["-r", &path, "-T", "fields", "-e", "icmp.type"]);
+    assert_eq!(kinds.split_whitespace().collect::<Vec<&str>>(), ["8", "0"]);
+    podplumb.expect(0, &["lab", "down", "pair"]);
+}

@@ -69,3 +69,44 @@ fn the_last_that_the_journal_says_of_a_leaked_pod_is_told_with_its_time() {
     let who = podplumb.expect(0, &["who", POD]);
     assert!(who.contains("/system.journal\n             at 2026-09-21T14:15:00Z"), "{who}");
 }
+
+#[test]
+fn a_report_has_what_the_journal_says_of_a_leaked_pod_and_of_plugins_that_failed() {
+    if !require(&["ip", "tar", "mount"]) {
+        return;
+    }
+    assert!(Path::new(WRITER).exists(), "missing: {WRITER} (xtask/install test installs it)");
+    let world = World::enter();
+    let leases = Path::new("/var/lib/cni/networks/pods");
+    std::fs::create_dir_all(leases).unwrap();
+    std::fs::write(leases.join("10.67.0.10"), format!("{POD}\r\neth0")).unwrap();
+    let journal = Path::new("/run/log/journal/5d9df5e8c5d24f3a9e6e3a3f0b7c1d2e");
+    std::fs::create_dir_all(journal).unwrap();
+    podplumb_tests::run("mount", &["-t", "tmpfs", "none", "/var/log"]);
+    let now_s = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let file = |n: u32| journal.join(format!("system@5d9df5e8c5d24f3a9e6e3a3f0b7c1d2e-{n}-1.journal"));
+    log(&file(1), "containerd", now_s - 9000, &format!("RunPodSandbox returns sandbox id {POD}"));
+    log(&file(2), "kubelet", now_s - 60, &format!("KillPodSandbox of {POD} \u{1b}[2J failed"));
+    log(&file(3), "containerd", now_s - 30, "cni config load failed: no network config found");
+    log(&file(4), "containerd", now_s - 9000, "cni config load failed: it was two hours ago");
+    log(&file(5), "cron", now_s - 30, "cni failed, says somebody else");
+    // What syslog got as well is there once; a log that cannot be read is named.
+    std::fs::write("/var/log/syslog", format!("node kubelet[7]: KillPodSandbox of {POD} \u{1b}[2J failed\n"))
+        .unwrap();
+    std::fs::create_dir("/var/log/messages").unwrap();
+
+    let archive = world.path().join("report.tar.gz");
+    let podplumb = Podplumb::with(&["--runtime", "none"]);
+    podplumb.expect(0, &["report", archive.to_str().unwrap()]);
+    let tar = ["xzOf", archive.to_str().unwrap(), "podplumb-report/logs.txt"];
+    let text = String::from_utf8(podplumb_tests::output("tar", &tar).stdout).unwrap();
+    let own = text.split("\n\n").find(|part| part.starts_with(&format!("== in flight, {POD}\n")));
+    let own = own.unwrap_or_else(|| panic!("{text}"));
+    let (made, killed) = (own.find("RunPodSandbox"), own.find("KillPodSandbox"));
+    assert!(made.is_some() && made < killed, "{text}");
+    assert_eq!(own.matches("KillPodSandbox").count(), 1, "{text}");
+    let errors = text.split("\n\n").find(|part| part.starts_with("== errors of CNI plugins")).unwrap();
+    assert!(errors.contains("no network config found"), "{text}");
+    assert!(!text.contains("two hours ago") && !text.contains("somebody else"), "{text}");
+    assert!(text.contains("/var/log/messages: ") && !text.contains('\u{1b}'), "{text}");
+}

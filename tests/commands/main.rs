@@ -1,9 +1,17 @@
 //! The command line on input that nobody would give it on purpose.
 #![allow(clippy::disallowed_methods, reason = "tests run programs")]
 
+mod bad_input;
+mod capture;
+mod exec;
+mod expose;
+mod guest;
 mod lab;
 mod logs;
+mod map;
 mod metrics;
+mod report;
+mod sockets;
 mod versions;
 mod watch;
 

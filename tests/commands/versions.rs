@@ -13,7 +13,11 @@ fn plugins_are_told_with_the_version_that_their_package_has() {
     let snapshot: Value = serde_json::from_str(&Podplumb::default().expect(0, &["snapshot"])).unwrap();
     let plugins = snapshot["plugins"].as_array().expect("plugins");
     let kinds: Vec<&str> = plugins.iter().map(|plugin| plugin["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["bridge", "loopback"], "those that are configured, and loopback");
+    assert_eq!(
+        kinds,
+        ["bridge", "host-local", "loopback"],
+        "those that are configured, their IPAM, and loopback"
+    );
     let version = run("dpkg-query", &["--show", "--showformat=${Version}", "containernetworking-plugins"]);
     for plugin in
         plugins.iter().filter(|plugin| plugin["path"].as_str().unwrap().starts_with("/usr/lib/cni/"))

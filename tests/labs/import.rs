@@ -6,21 +6,6 @@ use crate::examples::root;
 
 const NEEDS: [&str; 6] = ["containerd", "ctr", "runc", "busybox", "ip", "ping"];
 
-/// An uplink whose router knows the node, and nothing of its pods.
-fn connect_uplink() {
-    run("ip", &["netns", "add", "gw"]);
-    run("ip", &["link", "add", "ens3", "mtu", "1400", "type", "veth", "peer", "name", "eth0", "netns", "gw"]);
-    for arguments in [
-        &["addr", "add", "192.0.2.10/24", "dev", "ens3"][..],
-        &["link", "set", "ens3", "up"],
-        &["-n", "gw", "addr", "add", "192.0.2.1/24", "dev", "eth0"],
-        &["-n", "gw", "link", "set", "eth0", "up"],
-        &["route", "add", "default", "via", "192.0.2.1"],
-    ] {
-        run("ip", arguments);
-    }
-}
-
 /// What a pod's eth0 is: MAC, MTU, addresses.
 fn eth0(link: &str) -> (String, String, String) {
     let word = |key: &str| {
@@ -35,7 +20,7 @@ fn a_node_is_rebuilt(plugins: Plugins, subnet: &str) {
         return;
     }
     let world = World::enter();
-    connect_uplink();
+    world.connect_uplink(1400);
     let mut containerd = Containerd::start(&world, plugins, subnet);
     let pods = ["web", "cart"].map(|name| containerd.run_sandbox(name));
     let podplumb = Podplumb::default();
@@ -96,7 +81,7 @@ fn pods_without_a_bridge_are_rebuilt() {
         return;
     }
     let world = World::enter();
-    connect_uplink();
+    world.connect_uplink(1400);
     std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
     routed_pod("red", "10.67.5.1");
     routed_pod("blue", "10.67.5.2");
@@ -151,6 +136,74 @@ fn a_node_with_a_tunnel_is_rebuilt() {
     assert!(look(&file, "node1-pod1", &ping).contains(" 0% packet loss"));
     podplumb.expect(0, &["lab", "down", &file]);
     podplumb.expect(0, &["lab", "down", "vxlan"]);
+}
+
+/// Bridges and macvlans are of the same kind again, and what is imported of the copy is the copy.
+#[test]
+fn a_bridge_has_its_spanning_tree_again_and_a_macvlan_its_mode() {
+    if !require(&NEEDS) {
+        return;
+    }
+    let world = World::enter();
+    let podplumb = Podplumb::default();
+    let file = |name: &str| world.path().join(name).display().to_string();
+    let original = file("original.yaml");
+    let text = "
+name: original
+routers:
+  node:
+    bridges:
+      br0: {stp: true, addresses: 10.68.1.1/24}
+      br1: {addresses: 10.68.2.1/24}
+    macvlans:
+      mv0: {on: eth0, mode: private, addresses: 10.68.3.7/24}
+      mv1: {on: eth0, mode: vepa, addresses: 10.68.3.8/24}
+      mv2: {on: eth0, addresses: 10.68.3.9/24}
+hosts:
+  a: {macvlans: {net1: {on: 'node:eth0', mode: vepa, addresses: 10.68.3.10/24}}}
+  b:
+  out:
+links: [node 10.68.3.1/24 -- out 10.68.3.2/24, a 10.68.1.2/24 -- node/br0, b 10.68.2.2/24 -- node/br1]
+";
+    std::fs::write(&original, text).unwrap();
+    podplumb.expect(0, &["lab", "up", &original]);
+    let program = binaries().join("podplumb").display().to_string();
+    let import = |lab: &str, node: &str| {
+        podplumb.expect(0, &["lab", "exec", lab, node, "--", &program, "lab", "import"])
+    };
+    let named = |yaml: &str, name: &str| {
+        let body = yaml.split_once("\nname: ").expect("a name").1;
+        format!("name: {name}\n{}", body.split_once('\n').expect("more lines").1)
+    };
+    let copy = named(&import("original", "node"), "copy");
+    std::fs::write(file("copy.yaml"), &copy).unwrap();
+    podplumb.expect(0, &["lab", "up", &file("copy.yaml")]);
+    let node = copy.split_once("\nrouters:\n  ").expect("a router").1.split(':').next().unwrap().to_owned();
+    // Pods are in the order in which the kernel has their namespaces.
+    let lines = |yaml: &str| {
+        let mut lines: Vec<String> = yaml.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(lines(&named(&import("copy", &node), "copy")), lines(&copy));
+
+    let kind = |lab: &str, machine: &str, device: &str, key: &str| {
+        let shown = podplumb
+            .expect(0, &["lab", "exec", lab, machine, "--", "ip", "-d", "-o", "link", "show", "dev", device]);
+        // Every link has a mode, of another thing.
+        let (_, detail) = shown.split_once("promiscuity").expect("details");
+        let mut words = detail.split_whitespace().skip_while(|word| *word != key);
+        words.nth(1).unwrap_or_else(|| panic!("no {key}: {shown}")).to_owned()
+    };
+    let of_copy = |device: &str, key: &str| kind("copy", &node, device, key);
+    assert_eq!(["br0", "br1"].map(|bridge| of_copy(bridge, "stp_state")), ["1", "0"]);
+    assert_eq!(["mv0", "mv1", "mv2"].map(|macvlan| of_copy(macvlan, "mode")), ["private", "vepa", "bridge"]);
+    let pod = copy.split_once("\n    macvlans:\n      net1:").expect("the pod's macvlan").0;
+    let pod = pod.lines().rfind(|line| line.starts_with("  ") && !line.starts_with("   ")).expect("the pod");
+    assert_eq!(kind("copy", pod.trim().trim_end_matches(':'), "net1", "mode"), "vepa");
+    for lab in ["copy", "original"] {
+        podplumb.expect(0, &["lab", "down", lab]);
+    }
 }
 
 /// Without the numbers of interfaces, which are given in the order in which they are made.

@@ -9,6 +9,9 @@ use crate::examples::root;
 const NEEDS: [&str; 5] = ["ip", "bridge", "nft", "ping", "sh"];
 const PAGE: &str = "docs/labs.md";
 
+/// So many times, when a look into a lab shows something else.
+const ASKED_AGAIN: usize = 5;
+
 /// A line of a block that a reader would type.
 const PROMPT: &str = "    $ ";
 
@@ -40,7 +43,9 @@ fn lasting(line: &str) -> String {
         let bare = word.trim_matches(PUNCTUATION);
         let next = words.get(place + 1).map_or("", |next| next.trim_matches(PUNCTUATION));
         let before = place.checked_sub(1).map_or("", |before| words[before].trim_matches(PUNCTUATION));
-        if is_mac(bare) {
+        if before == "since" {
+            "AGE".to_owned()
+        } else if is_mac(bare) {
             "MAC".to_owned()
         } else if bare.starts_with("fe80::") {
             "LINK-LOCAL".to_owned()
@@ -70,12 +75,25 @@ fn rewritten(page: &str) -> String {
         while let Some(line) = lines.next_if(|line| line.starts_with("    ") && !line.starts_with(PROMPT)) {
             documented.push(line);
         }
-        let printed = printed(command);
-        let lines_of_it = printed.lines().filter(|line| !line.trim().is_empty());
-        let today: Vec<String> =
-            lines_of_it.map(|line| format!("    {line}").trim_end().to_owned()).collect();
-        let is_same = documented.len() == today.len()
-            && documented.iter().zip(&today).all(|(old, new)| lasting(old) == lasting(new));
+        let shown = || -> Vec<String> {
+            let printed = printed(command);
+            let lines = printed.lines().filter(|line| !line.trim().is_empty());
+            lines.map(|line| format!("    {line}").trim_end().to_owned()).collect()
+        };
+        let is_documented = |today: &[String]| {
+            documented.len() == today.len()
+                && documented.iter().zip(today).all(|(old, new)| lasting(old) == lasting(new))
+        };
+        let mut today = shown();
+        for _ in 0..ASKED_AGAIN {
+            if is_documented(&today) || !command.contains(" lab exec ") {
+                break;
+            }
+            // On a busy machine the kernel takes its time to say that a bridge has a carrier.
+            std::thread::sleep(std::time::Duration::from_secs(1));
+            today = shown();
+        }
+        let is_same = is_documented(&today);
         let kept: Vec<&str> = if is_same { documented } else { today.iter().map(String::as_str).collect() };
         for line in kept {
             out.push_str(line);
@@ -90,6 +108,7 @@ fn what_stands_below_a_command_is_what_it_prints() {
     if !require(&NEEDS) {
         return;
     }
+    let _quiet = crate::quiet();
     let _world = World::enter();
     let page = page();
     let today = rewritten(&page);
@@ -109,6 +128,7 @@ fn lines_that_differ_by_address_or_time_are_the_same() {
     assert!(
         same("up (4 steps, 15 ms)", "up (4 steps, 7.5 ms)") && same("all hold (12 ms)", "all hold (1.0 s)")
     );
+    assert!(same("node-a  since 0s ago", "node-a  since 2s ago"));
     assert!(same("link/ether 02:00:00:00:00:01 brd", "link/ether 02:00:00:00:00:02 brd"));
     assert!(!same("mtu 1500", "mtu 1450") && !same("(4 steps, 1 ms)", "(5 steps, 1 ms)"));
 }

@@ -1,5 +1,7 @@
 //! ADD, DEL, CHECK, GC, STATUS, VERSION.
 
+use std::os::fd::AsRawFd;
+
 use podplumb_tests::{Plugin, Plugins, World, run};
 use serde_json::json;
 
@@ -157,6 +159,16 @@ fn del_needs_no_namespace_no_interface_and_no_previous_result() {
     bridge.add("pathless");
     let pathless = [("CNI_COMMAND", "DEL"), ("CNI_CONTAINERID", "pathless"), ("CNI_IFNAME", "eth0")];
     assert!(bridge.call(&pathless, bridge.config.to_string().as_bytes()).ok);
+    bridge.add("closed");
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let by_now = format!("/proc/{}/fd/{}", std::process::id(), socket.as_raw_fd());
+    let closed = [
+        ("CNI_COMMAND", "DEL"),
+        ("CNI_CONTAINERID", "closed"),
+        ("CNI_IFNAME", "eth0"),
+        ("CNI_NETNS", &by_now),
+    ];
+    assert!(bridge.call(&closed, bridge.config.to_string().as_bytes()).ok);
     bridge.del("never-added");
     assert_eq!(traces(), Traces::default());
 }

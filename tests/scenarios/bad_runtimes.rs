@@ -106,13 +106,16 @@ fn a_runtime_that_hangs_or_talks_nonsense_makes_things_unknown_within_its_time()
     let garbage: Behaviour = |mut stream| {
         let _ = stream.write_all(&[0xff, 0x00, 0x1b, b'[', b'2', b'J', b'\n'].repeat(1000));
     };
+    // Who answers before being asked is told off at once: that is another way to be wrong.
     let trickle: Behaviour = |mut stream| {
+        request(&mut stream);
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
         while stream.write_all(b" ").is_ok() {
             std::thread::sleep(Duration::from_millis(100));
         }
     };
     let endless: Behaviour = |mut stream| {
+        request(&mut stream);
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
         while stream.write_all(b"1000\r\n").and_then(|()| stream.write_all(&[b' '; 0x1000])).is_ok() {
             let _ = stream.write_all(b"\r\n");

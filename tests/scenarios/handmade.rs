@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use podplumb_tests::{Podplumb, World, require, run};
+use podplumb_tests::{Pod, Podplumb, World, require, run};
 
 const NEEDS: [&str; 3] = ["ip", "ping", "nsenter"];
 
@@ -38,25 +38,13 @@ fn a_router_namespace_made_by_hand_is_unknown_and_survives_everything() {
         return;
     }
     let _world = World::enter();
-    for (side, net) in [("left", "10.1.0"), ("right", "10.2.0")] {
-        run("ip", &["netns", "add", side]);
-        run(
-            "ip",
-            &["link", "add", &format!("{side}0"), "type", "veth", "peer", "name", "eth0", "netns", side],
-        );
-        run("ip", &["netns", "exec", side, "ip", "addr", "add", &format!("{net}.2/24"), "dev", "eth0"]);
-        run("ip", &["netns", "exec", side, "ip", "link", "set", "eth0", "up"]);
-        run("ip", &["netns", "exec", side, "ip", "route", "add", "default", "via", &format!("{net}.1")]);
+    let topology = "{hosts: [left, right], routers: [router], links: [left -- router, right -- router]}";
+    let lab = lab::Lab::from_yaml(topology).expect("a lab");
+    for machine in ["left", "right", "router"] {
+        Pod::of(lab.run(machine, sys::NetNs::current).unwrap().unwrap(), machine).leave();
     }
-    run("ip", &["netns", "add", "router"]);
-    for (side, net) in [("left", "10.1.0"), ("right", "10.2.0")] {
-        let port = format!("{side}0");
-        run("ip", &["link", "set", &port, "netns", "router"]);
-        run("ip", &["netns", "exec", "router", "ip", "addr", "add", &format!("{net}.1/24"), "dev", &port]);
-        run("ip", &["netns", "exec", "router", "ip", "link", "set", &port, "up"]);
-    }
-    run("ip", &["netns", "exec", "router", "sysctl", "-qw", "net.ipv4.ip_forward=1"]);
-    let ping = || run("ip", &["netns", "exec", "left", "ping", "-c", "1", "-W", "2", "10.2.0.2"]);
+    drop(lab);
+    let ping = || run("ip", &["netns", "exec", "left", "ping", "-c", "1", "-W", "2", "10.0.1.2"]);
     ping();
 
     let podplumb = Podplumb::with(&["--runtime", "none"]);

@@ -71,13 +71,21 @@ fn containers_of_every_namespace_of_containerd_are_in_use() {
         run("ctr", &["--namespace", partition, "images", "import", "--snapshotter", "native", &image]);
         let (name, id) = (format!("job-of-{partition}"), format!("{partition}-job-of-{partition}"));
         let own = ["--namespace", partition, "run", "--detach", "--snapshotter", "native"];
-        run("ctr", &[&own[..], &["localhost/podplumb/busybox:1", &name, "/bin/sleep", "100000"]].concat());
+        let label = ["--label", &format!("nerdctl/name=tool-of-{partition}")];
+        let image_and_command = ["localhost/podplumb/busybox:1", &name, "/bin/sleep", "100000"];
+        run("ctr", &[&own[..], &label, &image_and_command].concat());
         let tasks = run("ctr", &["--namespace", partition, "tasks", "ls"]);
         let line = tasks.lines().find(|line| line.starts_with(&name)).expect("a task");
         let pid = line.split_whitespace().nth(1).expect("a pid").to_owned();
         let netns = format!("/proc/{pid}/ns/net");
         let podplumb = Podplumb::with(&["--bin-dir", &plugins]);
         podplumb.expect(0, &["cni", "add", "pods", &id, &netns, "--exec"]);
+        let lives_in = std::fs::read_link(&netns).expect("a namespace").display().to_string();
+        for question in [name.as_str(), &name[..name.len() - 1], &format!("tool-of-{partition}")] {
+            let enter = ["exec", question, "--", "readlink", "/proc/self/ns/net"];
+            let answer = Podplumb::default().expect(0, &enter);
+            assert_eq!(answer.trim_end(), lives_in, "{question}");
+        }
         containers.push((partition, name, id));
     }
     let podplumb = Podplumb::default();

@@ -279,7 +279,7 @@ where
 {
     let reactor = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a reactor");
     reactor.block_on(async {
-        let mut client = Client::connect(Path::new(SOCKET)).await?;
-        client.call(method, question, None).await.map_err(|status| status.message().to_owned())
+        let client = Client::connect(Path::new(SOCKET)).await?;
+        client.call(method, question, None).await.map_err(|failed| failed.to_string())
     })
 }

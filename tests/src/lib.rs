@@ -30,6 +30,10 @@ pub use traced::{Fault, Traced, run_traced, run_traced_until};
 pub use traces::{STATE, traces};
 pub use world::{PLUGINS, Plugins, World, binaries, require, shipped};
 
+/// A script for python3: `xdp|ingress|egress INTERFACE RESULT` attaches a BPF program that returns RESULT to an interface. The latter two
+/// are tcx, which is in Linux 6.6.
+pub const ATTACH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/attach.py");
+
 /// The guide's code compiles, and does what it says.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/write-a-cni-plugin.md")]

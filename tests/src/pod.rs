@@ -16,7 +16,11 @@ pub struct Pod {
 impl Pod {
     /// A new one of this name.
     pub fn new(name: &str) -> Self {
-        let netns = NetNs::create().expect("a namespace");
+        Self::of(NetNs::create().expect("a namespace"), name)
+    }
+
+    /// A namespace that is there, pinned by this name.
+    pub fn of(netns: NetNs, name: &str) -> Self {
         let path = Path::new("/run/netns").join(name);
         std::fs::write(&path, "").expect("a file to mount on");
         let source = format!("/proc/thread-self/fd/{}", netns.as_fd().as_raw_fd());

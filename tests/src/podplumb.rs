@@ -10,6 +10,7 @@ use crate::world::binaries;
 /// The program, with options that every call gets.
 #[derive(Debug, Default, Clone)]
 pub struct Podplumb {
+    before: Vec<String>,
     options: Vec<String>,
 }
 
@@ -44,13 +45,21 @@ impl Finding {
 impl Podplumb {
     /// With these options at the end of each call.
     pub fn with(options: &[&str]) -> Self {
-        Self { options: options.iter().map(|option| (*option).to_owned()).collect() }
+        Self::within(&[], options)
+    }
+
+    /// The same, with a command of podplumb that runs a podplumb before each.
+    pub fn within(command: &[&str], options: &[&str]) -> Self {
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        Self { before: owned(command), options: owned(options) }
     }
 
     /// Runs a command.
     pub fn run(&self, arguments: &[&str]) -> Output {
+        let (before, options) = (self.before.iter(), self.options.iter());
+        let arguments = arguments.iter().copied();
         let all: Vec<&str> =
-            arguments.iter().copied().chain(self.options.iter().map(String::as_str)).collect();
+            before.map(String::as_str).chain(arguments).chain(options.map(String::as_str)).collect();
         output(binaries().join("podplumb"), &all)
     }
 

@@ -161,6 +161,23 @@ impl World {
         self.directory.path()
     }
 
+    /// Connects the world with a router, `gw`, by ens3, and its default route leads there. The router knows 192.0.2.0/24 and nothing of
+    /// pods.
+    pub fn connect_uplink(&self, mtu_bytes: u32) {
+        let mtu = mtu_bytes.to_string();
+        for arguments in [
+            &["netns", "add", "gw"][..],
+            &["link", "add", "ens3", "mtu", &mtu, "type", "veth", "peer", "name", "eth0", "netns", "gw"],
+            &["addr", "add", "192.0.2.10/24", "dev", "ens3"],
+            &["link", "set", "ens3", "up"],
+            &["-n", "gw", "addr", "add", "192.0.2.1/24", "dev", "eth0"],
+            &["-n", "gw", "link", "set", "eth0", "up"],
+            &["route", "add", "default", "via", "192.0.2.1"],
+        ] {
+            crate::run("ip", arguments);
+        }
+    }
+
     /// The directory of a set of plugins.
     pub fn plugin_dir(&self, plugins: Plugins) -> PathBuf {
         match plugins {
@@ -230,10 +247,7 @@ fn end_all() {
     if mounts(std::process::id()).as_ref() == Some(&own) {
         return;
     }
-    let parent = |pid: u32| -> Option<u32> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
-    };
+    let parent = |pid: u32| sys::ProcessStat::read(pid).ok().map(|stat| stat.parent);
     let names = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
     let all: Vec<u32> = names.filter_map(|name| name.to_str()?.parse().ok()).collect();
     let mut ours: BTreeSet<u32> =

@@ -82,10 +82,9 @@ fn ended_by_kill(mut child: Child) -> Ending {
     Ending { pid, remedy: Box::new(remedy) }
 }
 
-/// The state of a process, as /proc/PID/stat tells it.
+/// The state of a process.
 fn state(pid: u32) -> Option<char> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    text.rsplit_once(") ")?.1.chars().next()
+    sys::ProcessStat::read(pid).ok().map(|stat| stat.state)
 }
 
 fn process(cage: &mut Cage) -> Ending {

@@ -1,6 +1,7 @@
 //! `cargo xtask tidy`: the invariants of docs/architecture.md that no compiler checks.
 
 mod dependencies;
+mod pages;
 mod sources;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
     let mut complaints = dependencies::check(&root)?;
     complaints.extend(sources::check(&root)?);
+    complaints.extend(pages::check(&root)?);
     for complaint in &complaints {
         eprintln!("{complaint}");
     }

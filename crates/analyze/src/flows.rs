@@ -87,7 +87,7 @@ fn against(address: IpAddr, snapshot: &Snapshot) -> Option<(Verdict, Evidence)> 
         let id = short_id(object.id.as_str());
         return in_use("runtime-lists", format!("{} says that {id} has it", runtime.kind));
     }
-    let mut neighbours = snapshot.neighbours.iter().filter(|entry| entry.address == address);
+    let mut neighbours = snapshot.stack.neighbours.iter().filter(|entry| entry.address == address);
     if neighbours.any(|entry| entry.state & NUD_REACHABLE != 0) {
         return in_use("neighbour", format!("{address} answers on the link"));
     }

@@ -282,7 +282,7 @@ fn is_seen(snapshot: &Snapshot, port: &Link) -> bool {
 fn neighbours(snapshot: &Snapshot) -> Vec<Hazard> {
     let Some(host) = snapshot.host() else { return Vec::new() };
     let mut found = Vec::new();
-    for entry in snapshot.neighbours.iter().filter(|entry| entry.state & NUD_PERMANENT != 0) {
+    for entry in snapshot.stack.neighbours.iter().filter(|entry| entry.state & NUD_PERMANENT != 0) {
         let (Some(device), Some(mac)) = (snapshot.host_link(entry.device), entry.mac) else { continue };
         let is_closed = match device.kind.as_str() {
             "bridge" => {
@@ -304,7 +304,7 @@ fn neighbours(snapshot: &Snapshot) -> Vec<Hazard> {
 /// Static entries of a bridge's forwarding database for a port behind which nobody has that MAC.
 fn stations(snapshot: &Snapshot) -> Vec<Hazard> {
     let mut found = Vec::new();
-    for entry in snapshot.fdb.iter().filter(|entry| entry.master.is_some() && entry.remote.is_none()) {
+    for entry in snapshot.stack.fdb.iter().filter(|entry| entry.master.is_some() && entry.remote.is_none()) {
         const NUD_NOARP: u16 = 0x40;
         let Some(port) = snapshot.host_link(entry.device) else { continue };
         // Multicast groups, and the ports' and the bridge's own addresses, are permanent too.

@@ -66,6 +66,14 @@ pub struct Finding {
     pub steps: Vec<Step>,
 }
 
+impl Finding {
+    /// Nobody is known to use it: it leaks, or is not known, or may be in the middle of an ADD or DEL, which may have got stuck.
+    pub fn is_suspect(&self) -> bool {
+        let is_in_flight = matches!(self.ruling.because.code, "young" | "in-flight");
+        self.ruling.verdict != Verdict::InUse || is_in_flight
+    }
+}
+
 /// Kinds of things that leak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -1,20 +1,27 @@
 //! What a snapshot means.
 //!
-//! Pure functions of plain data: no file, no socket, no clock. [`wiring`] joins what belongs together, [`verdict`] decides
-//! whether it is in use, [`plan`] says what to do about what is not, [`hazards`] what is wrong without being a leak, [`who`]
-//! finds one thing by any of its names, [`holders`] says why one is still alive, and [`render`] writes it all down for
-//! people; [`drawing`] draws networks.
+//! Pure functions of plain data: no file, no socket, no clock. [`wiring`] joins what belongs together, each other module answers
+//! one question about that, [`render`] writes the answers down for people, and [`drawing`] draws them.
 
 pub mod boot;
 pub mod collect;
+pub mod doctor;
 pub mod drawing;
+pub mod filter;
 mod flows;
 pub mod hazards;
 pub mod holders;
 pub mod leaks;
 pub mod limit;
+pub mod map;
+pub mod meant;
+pub mod places;
 pub mod plan;
+pub mod redact;
 pub mod render;
+mod route;
+pub mod trace;
+mod traffic;
 pub mod verdict;
 pub mod versions;
 pub mod watch;
@@ -26,6 +33,8 @@ pub use hazards::{Hazard, Severity, hazards};
 pub use holders::{Held, Subject, holders};
 pub use leaks::{Finding, Leaks, Piece, leaks};
 pub use limit::{Excess, excess};
+pub use map::Map;
+pub use meant::{Meant, meant};
 pub use plan::{Operation, Plan, Step};
 pub use verdict::{Evidence, Ruling, Verdict};
 pub use wiring::{HostLink, Wiring, wirings};

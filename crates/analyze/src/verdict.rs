@@ -216,7 +216,7 @@ fn answers_arp(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Option<Evidence> {
     if !wiring.namespaces.is_empty() || !wiring.cache.is_empty() || !wiring.records.is_empty() {
         return None;
     }
-    let entry = snapshot.neighbours.iter().find(|entry| {
+    let entry = snapshot.stack.neighbours.iter().find(|entry| {
         entry.state & NUD_REACHABLE != 0 && wiring.leases.iter().any(|lease| lease.address == entry.address)
     })?;
     Some(Evidence::new("neighbour", format!("{} answers on the link", entry.address)))
@@ -458,7 +458,7 @@ fn doubtful_address(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Option<Evidence
     }
     let is_leased = |address: &IpAddr| wiring.leases.iter().any(|lease| lease.address == *address);
     if let Some(entry) =
-        snapshot.neighbours.iter().find(|entry| entry.mac.is_some() && is_leased(&entry.address))
+        snapshot.stack.neighbours.iter().find(|entry| entry.mac.is_some() && is_leased(&entry.address))
     {
         let text = format!("somebody answered for {} once", entry.address);
         return Some(Evidence::new("neighbour", text));

@@ -174,7 +174,8 @@ fn plugins(snapshot: &Snapshot, kind: &str) -> Vec<Candidate> {
 
 /// Three numbers, and whether something follows them (`~ds1-1`, `-k3s1`): a distribution's own, which may be mended.
 fn parse(version: &str) -> Option<([u32; 3], bool)> {
-    let version = version.trim().trim_start_matches('v');
+    // CRI's answer begins with the runtime's name: `containerd 1.6.20~ds1`.
+    let version = version.split_whitespace().next_back()?.trim_start_matches('v');
     let end = version.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(version.len());
     let mut numbers = version[..end].trim_end_matches('.').split('.').map(|number| number.parse().ok());
     let mut next = || numbers.next().unwrap_or(Some(0));
@@ -190,6 +191,7 @@ mod tests {
     fn versions_are_read_as_runtimes_and_packages_write_them() {
         let table = [
             ("1.6.20~ds1", Some(([1, 6, 20], true))),
+            ("containerd 1.6.20~ds1", Some(([1, 6, 20], true))),
             ("v1.6.14-k3s1", Some(([1, 6, 14], true))),
             ("1.1.1+ds1-3+b5", Some(([1, 1, 1], true))),
             ("v2.0.0", Some(([2, 0, 0], false))),

@@ -174,6 +174,8 @@ pub(crate) struct Query<'q> {
     index: Option<IfIndex>,
     inode: Option<NsInode>,
     ip: Option<IpAddr>,
+    /// The interface that has the address: `fe80::1%eth0` (RFC 4007).
+    scope: Option<&'q str>,
     mac: Option<MacAddr>,
     /// A kind was given, so names and prefixes are not meant.
     forced: bool,
@@ -186,12 +188,18 @@ impl<'q> Query<'q> {
         let bracketed = text.strip_prefix("net:[").and_then(|rest| rest.strip_suffix(']'));
         let any = pid.or(index).or(inode).or(bracketed);
         let plain = if any.is_none() { Some(text) } else { None };
+        let scoped = text.split_once('%').and_then(|(address, scope)| {
+            let address = address.parse().ok().filter(IpAddr::is_ipv6)?;
+            Some((address, Some(scope)))
+        });
+        let (ip, scope) = scoped.map_or((text.parse().ok(), None), |(address, scope)| (Some(address), scope));
         Self {
             text,
             pid: pid.or(plain).and_then(|n| n.parse().ok()),
             index: index.or(plain).and_then(|n| n.parse().ok()).map(IfIndex),
             inode: inode.or(bracketed).or(plain).and_then(|n| n.parse().ok()).map(NsInode),
-            ip: text.parse().ok(),
+            ip,
+            scope,
             mac: text.parse().ok(),
             forced: any.is_some(),
         }
@@ -210,8 +218,7 @@ impl<'q> Query<'q> {
                 return Some("pid");
             }
             let inside = || namespace.links.iter().filter(|link| !link.loopback);
-            let has_ip = |ip| inside().any(|link| link.addresses.iter().any(|address| address.addr() == ip));
-            if self.ip.is_some_and(has_ip) {
+            if inside().any(|link| self.is_address_of(link)) {
                 return Some("address");
             }
             if self.mac.is_some() && inside().any(|link| link.mac == self.mac) {
@@ -221,7 +228,7 @@ impl<'q> Query<'q> {
                 return Some("namespace path");
             }
         }
-        if self.ip.is_some_and(|ip| wiring.addresses().contains(&ip)) {
+        if self.scope.is_none() && self.ip.is_some_and(|ip| wiring.addresses().contains(&ip)) {
             return Some("leased address");
         }
         for host in &wiring.links {
@@ -260,8 +267,12 @@ impl<'q> Query<'q> {
         if self.mac.is_some() && link.mac == self.mac {
             return Some("MAC of the host interface");
         }
+        self.is_address_of(link).then_some("host address")
+    }
+
+    fn is_address_of(&self, link: &Link) -> bool {
         let has_ip = |ip| link.addresses.iter().any(|address| address.addr() == ip);
-        self.ip.is_some_and(has_ip).then_some("host address")
+        self.scope.is_none_or(|scope| scope == link.name) && self.ip.is_some_and(has_ip)
     }
 }
 
@@ -270,7 +281,7 @@ fn is_at(namespace: &model::Namespace, path: &str) -> bool {
     namespace.is_pinned_at(&path) || namespace.tasks.iter().any(|task| task.netns_path() == path)
 }
 
-fn chain(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Chain {
+pub(crate) fn chain(wiring: &Wiring<'_>, snapshot: &Snapshot) -> Chain {
     let mut interfaces: Vec<InterfaceLine> = wiring
         .links
         .iter()

@@ -97,6 +97,15 @@ fn wide_letters_stay_in_their_boxes_on_a_terminal() {
 }
 
 #[test]
+fn lines_into_a_frame_run_through_nothing_however_wide_it_is() {
+    let mut vertices = vec![vertex("sw", Kind::Switch, None)];
+    vertices.extend((0..12).map(|n| vertex(&format!("a name of some length {n}"), Kind::Uplink, Some(0))));
+    let edges = (1..=12).map(|port| edge(0, port, Style::Link)).collect();
+    let graph = Graph { frames: vec![frame("node")], vertices, edges, whole: true, ..Graph::default() };
+    picture::check(&svg(&graph)).unwrap();
+}
+
+#[test]
 fn who_differs_is_not_taken_for_one_of_many() {
     let mut vertices = vec![vertex("sw", Kind::Switch, None)];
     vertices.extend((1..=20).map(|number| vertex(&format!("h{number}"), Kind::Host, None)));

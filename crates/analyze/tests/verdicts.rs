@@ -160,15 +160,15 @@ fn crashed() -> Snapshot {
         elements: Vec::new(),
         plugin_rules: Vec::new(),
         nft_tables: Vec::new(),
-        routes: Vec::new(),
-        neighbours: Vec::new(),
-        fdb: Vec::new(),
-        sysctls: Default::default(),
+        kernel_options: Default::default(),
+        stack: model::Stack::default(),
+        neighbour_tables: Vec::new(),
         flows: Vec::new(),
         conntrack: None,
         podman_leases: Vec::new(),
         dhcp_leases: Vec::new(),
         heard: Default::default(),
+        log: None,
         kubelet_pods: None,
         coverage: Vec::new(),
     }
@@ -469,7 +469,7 @@ fn an_empty_lease_is_an_orphan_once_nobody_can_have_its_address() {
     let address = "10.0.0.2".parse().unwrap();
     let answered = |s: &mut Snapshot| {
         let mac = Some(MacAddr([2, 0, 0, 0, 0, 9]));
-        s.neighbours = vec![Neighbour { address, mac, device: IfIndex(2), state: 0x04 }];
+        s.stack.neighbours = vec![Neighbour { address, mac, device: IfIndex(2), state: 0x04 }];
     };
     assert_eq!(with(&answered), (Verdict::Unknown, "neighbour"));
     let said = |s: &mut Snapshot| s.runtimes[0].objects[0].addresses = vec![address];
@@ -560,7 +560,7 @@ fn a_lease_of_a_virtual_machine_that_answers_is_in_use() {
             s.cache.clear();
             s.namespaces.truncate(1);
             s.namespaces[0].links.truncate(1);
-            s.neighbours = vec![Neighbour {
+            s.stack.neighbours = vec![Neighbour {
                 address: "10.0.0.2".parse().unwrap(),
                 mac: None,
                 device: IfIndex(2),

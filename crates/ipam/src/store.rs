@@ -372,7 +372,9 @@ impl Store {
         if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() {
             return Ok(None);
         }
-        let mut content = Vec::new();
+        // One more than it has: the end is found without growing.
+        let most = usize::try_from(stat.st_size).unwrap_or(0).min(LARGEST_LEASE_BYTES as usize);
+        let mut content = Vec::with_capacity(most + 1);
         let read = File::from(fd).take(LARGEST_LEASE_BYTES).read_to_end(&mut content);
         read.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         #[allow(clippy::unnecessary_cast, reason = "the width differs between architectures")]

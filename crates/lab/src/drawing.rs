@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use analyze::drawing::{Edge, End, Frame, Graph, Kind, Mark, Style, Vertex};
+use model::Vlans;
 
 use crate::wiring::{Device, DeviceKind, Machine, MachineKind, Nat, Shape, Wiring};
 
@@ -283,6 +284,7 @@ impl<'w> Drawing<'w> {
             name.push_str(if is { word } else { "" });
         }
         lines.extend(Some(name.trim_start().to_owned()).filter(|name| !name.is_empty()));
+        lines.extend(device.vlans.as_deref().filter(|_| device.port.is_some()).map(vlan_numbers));
         if !named {
             lines.extend(device.addresses.iter().map(ToString::to_string));
         }
@@ -423,6 +425,15 @@ fn forwards(nat: &Nat) -> impl Iterator<Item = String> {
         };
         format!("{protocol}/{} → {to}:{}", forward.port, forward.to_port)
     })
+}
+
+/// `VLAN 10`, `VLAN 10, 20-30`.
+fn vlan_numbers(vlans: &[Vlans]) -> String {
+    let plain = |vlans: &Vlans| Vlans { pvid: false, untagged: false, ..*vlans }.to_string();
+    match vlans {
+        [] => "no VLAN".to_owned(),
+        some => format!("VLAN {}", some.iter().map(plain).collect::<Vec<_>>().join(", ")),
+    }
 }
 
 fn unusual_mtu(device: &Device) -> Option<String> {

@@ -59,6 +59,14 @@ pub enum Error {
         /// What was probably meant.
         near: Option<String>,
     },
+    /// A pod that is dead in the file.
+    #[error("{machine} of the lab {lab} has ended: its namespace is gone")]
+    Over {
+        /// The lab.
+        lab: String,
+        /// The pod.
+        machine: String,
+    },
     /// The record of a lab is no record.
     #[error("{}: {why}", path.display())]
     Record {
@@ -115,6 +123,7 @@ impl Error {
             Error::Unknown(_) => Some("`podplumb lab list` shows all".into()),
             Error::NoMachine { near: Some(near), .. } => Some(format!("did you mean `{near}`?")),
             Error::NoMachine { lab, .. } => Some(format!("`podplumb lab show {lab}` shows them")),
+            Error::Over { .. } => Some("what is left of it is on its node".into()),
             Error::Record { .. } => Some("`podplumb lab down --force LAB` removes it all the same".into()),
             Error::Guests { .. } => Some("end them, or say --force".into()),
             Error::Alive { .. } => Some("somebody has them open: `podplumb holders` says who".into()),

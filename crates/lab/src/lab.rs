@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use model::Timestamp;
-use sys::NetNs;
+use sys::{MountNs, NetNs};
 
 use crate::error::{Error, Result};
 use crate::name::LabName;
 use crate::plan::{Found, Plan, still_there};
 use crate::record::{Claim, Identity, Labs, Record, State};
-use crate::site::{Progress, Site, can_impair, end, pin};
+use crate::site::{Progress, Site, can_filter_vlans, can_impair, end, pin, put_in_place};
 use crate::topology::nearest;
-use crate::wiring::{Shape, Wiring};
+use crate::wiring::{Device, DeviceKind, Shape, Wiring};
 
 /// How `up` treats what it meets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -137,12 +137,27 @@ impl Labs {
     /// The namespace of a machine.
     pub fn netns(&self, name: &LabName, machine: &str) -> Result<NetNs> {
         let record = self.record(name)?.ok_or_else(|| Error::Unknown(name.to_string()))?;
-        let names = || record.wiring.machines.iter().map(|machine| machine.name.as_str());
-        if !names().any(|known| known == machine) {
-            let near = nearest(machine, names()).map(str::to_owned);
-            return Err(Error::NoMachine { lab: name.to_string(), machine: machine.to_owned(), near });
+        let names = record.wiring.machines.iter().map(|machine| machine.name.as_str());
+        match record.wiring.machine(machine) {
+            Some(known) if known.is_there() => {}
+            Some(_) => return Err(Error::Over { lab: name.to_string(), machine: machine.to_owned() }),
+            None => {
+                let near = nearest(machine, names).map(str::to_owned);
+                return Err(Error::NoMachine { lab: name.to_string(), machine: machine.to_owned(), near });
+            }
         }
         self.pinned(name, machine).map_err(Error::io(format!("namespace {machine}")))
+    }
+
+    /// Has the calling process, which must have no other thread yet, see a node's own state where plugins keep theirs: leases, cached
+    /// results, records. Of other machines, and of nodes without CNI, there is none, and nothing changes.
+    pub fn enter_state(&self, name: &LabName, machine: &str) -> Result<()> {
+        let state = self.directory(name).join("node").join(machine);
+        if !state.is_dir() {
+            return Ok(());
+        }
+        let entered = MountNs::move_into_new().and_then(|()| put_in_place(&state));
+        entered.map_err(Error::io(format!("state of {machine}")))
     }
 
     /// The namespace that is pinned under a machine's name, whatever the record says.
@@ -153,24 +168,38 @@ impl Labs {
 
 /// The wiring without what this kernel cannot do, or an error that names it.
 fn supported(wanted: &Wiring, skip: bool) -> Result<Wiring> {
-    let is_impaired = |shape: &Option<Shape>| matches!(shape, Some(Shape::Impaired { .. }));
-    let impaired = wanted
-        .machines
-        .iter()
-        .flat_map(|machine| machine.devices.iter().map(move |device| (machine, device)));
-    let mut impaired = impaired.filter(|(_, device)| is_impaired(&device.shape));
-    let Some((machine, device)) = impaired.next() else { return Ok(wanted.clone()) };
-    if can_impair()? {
-        return Ok(wanted.clone());
-    }
-    if !skip {
-        let what = format!("delay and loss at {}:{}", machine.name, device.name);
-        return Err(Error::Unsupported { what, option: "CONFIG_NET_SCH_NETEM" });
-    }
     let mut wiring = wanted.clone();
-    for device in wiring.machines.iter_mut().flat_map(|machine| &mut machine.devices) {
-        if let Some(Shape::Impaired { bits_per_second, .. }) = device.shape {
-            device.shape = (bits_per_second > 0).then_some(Shape::Rate { bits_per_second });
+    let devices = || {
+        let machines = wanted.machines.iter();
+        machines.flat_map(|machine| machine.devices.iter().map(move |device| (machine, device)))
+    };
+    let is_impaired = |device: &Device| matches!(device.shape, Some(Shape::Impaired { .. }));
+    if let Some((machine, device)) = devices().find(|(_, device)| is_impaired(device))
+        && !can_impair()?
+    {
+        if !skip {
+            let what = format!("delay and loss at {}:{}", machine.name, device.name);
+            return Err(Error::Unsupported { what, option: "CONFIG_NET_SCH_NETEM" });
+        }
+        for device in wiring.machines.iter_mut().flat_map(|machine| &mut machine.devices) {
+            if let Some(Shape::Impaired { bits_per_second, .. }) = device.shape {
+                device.shape = (bits_per_second > 0).then_some(Shape::Rate { bits_per_second });
+            }
+        }
+    }
+    let filters = |device: &Device| matches!(device.kind, DeviceKind::Bridge { vlan_filtering: true, .. });
+    if let Some((machine, device)) = devices().find(|(_, device)| filters(device))
+        && !can_filter_vlans()?
+    {
+        if !skip {
+            let what = format!("VLANs of the bridge {}:{}", machine.name, device.name);
+            return Err(Error::Unsupported { what, option: "CONFIG_BRIDGE_VLAN_FILTERING" });
+        }
+        for device in wiring.machines.iter_mut().flat_map(|machine| &mut machine.devices) {
+            device.vlans = None;
+            if let DeviceKind::Bridge { vlan_filtering, .. } = &mut device.kind {
+                *vlan_filtering = false;
+            }
         }
     }
     Ok(wiring)
@@ -352,14 +381,16 @@ fn guests(claim: &Claim, record: Option<&Record>) -> Vec<Guest> {
 }
 
 fn group_of(pid: u32) -> Option<u32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(2)?.parse().ok()
+    Some(sys::ProcessStat::read(pid).ok()?.group)
 }
 
 /// All other processes in one of the namespaces.
 fn inside(namespaces: &[(String, Identity)]) -> Vec<Guest> {
     let own = std::process::id();
     let mut guests = Vec::new();
+    if namespaces.is_empty() {
+        return guests;
+    }
     for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let name = process.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };

@@ -5,7 +5,7 @@ use std::fmt;
 
 use model::IfName;
 
-use crate::wiring::{Device, DeviceKind, End, FdbEntry, Machine, Nat, Neighbour, Route, Wiring};
+use crate::wiring::{Device, DeviceKind, End, Ended, FdbEntry, Machine, Nat, Neighbour, Route, Wiring};
 
 /// Steps from one wiring to another.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,6 +53,15 @@ pub enum Part {
     },
     /// A command that runs.
     Process(Vec<String>),
+    /// What is left of a pod that ended.
+    Remains {
+        /// Its node.
+        node: String,
+        /// The network configuration list.
+        conflist: String,
+        /// How it ended.
+        ended: Ended,
+    },
 }
 
 impl Part {
@@ -73,6 +82,7 @@ impl Part {
             Part::Nat(_) => 9,
             Part::Cni { .. } => 10,
             Part::Process(_) => 11,
+            Part::Remains { .. } => 12,
         }
     }
 
@@ -117,13 +127,20 @@ impl Plan {
 
     fn compare(&mut self, before: &Machine, after: &Machine) {
         let (old, new) = (pieces(before), pieces(after));
+        // The dead do not rise: such a pod is made anew.
+        if before.ended != after.ended {
+            self.remove.extend(old);
+            self.add.extend(new);
+            return;
+        }
         let mut touched = false;
         for piece in &old {
             match &piece.part {
                 Part::Device(device) => match after.device(device.name.as_str()) {
                     Some(same) if same.kind == device.kind => {
                         if same != device {
-                            touched = true;
+                            // A queue has nothing to do with routes and the like.
+                            touched |= Device { shape: device.shape, ..same.clone() } != *device;
                             let part = Part::Device(same.clone());
                             self.change.push((piece.clone(), Piece { part, ..piece.clone() }));
                         }
@@ -173,6 +190,9 @@ fn pieces(machine: &Machine) -> Vec<Piece> {
     }
     if let (Some(node), Some(conflist)) = (&machine.node, &machine.cni) {
         pieces.push(piece(Part::Cni { node: node.clone(), conflist: conflist.clone() }));
+    }
+    if let (Some(node), Some(conflist), Some(ended)) = (&machine.node, &machine.cni, machine.ended) {
+        pieces.push(piece(Part::Remains { node: node.clone(), conflist: conflist.clone(), ended }));
     }
     pieces.extend(machine.run.iter().cloned().map(Part::Process).map(piece));
     pieces
@@ -265,6 +285,7 @@ impl fmt::Display for Piece {
             }
             Part::Nat(_) => write!(f, "address translation of {machine}"),
             Part::Cni { .. } => write!(f, "CNI attachment of {machine}"),
+            Part::Remains { .. } => write!(f, "remains of {machine}"),
             Part::Process(command) => write!(f, "`{}` in {machine}", command.join(" ")),
         }
     }

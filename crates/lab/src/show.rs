@@ -88,7 +88,12 @@ fn rows(machine: &Machine) -> Vec<Vec<String>> {
     if let Some(conflist) = machine.cni.as_ref().filter(|_| rows.is_empty()) {
         let conflist: serde_json::Value = serde_json::from_str(conflist).unwrap_or_default();
         let name = conflist["name"].as_str().unwrap_or("CNI");
-        rows.push(vec!["by plugins".into(), analyze::render::printable(name), String::new()]);
+        let name = analyze::render::printable(name);
+        let what = match machine.ended {
+            None => name,
+            Some(how) => format!("{name} (ended: {how})"),
+        };
+        rows.push(vec!["by plugins".into(), what, String::new()]);
     }
     for route in machine.routes.iter().filter(|route| route.is_default()) {
         let via = route.gateway.map_or_else(|| route.device.to_string(), |gateway| gateway.to_string());

@@ -4,6 +4,7 @@ mod attachments;
 mod devices;
 mod parts;
 mod processes;
+mod remains;
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::AsFd;
@@ -18,7 +19,8 @@ use cni::Command;
 use crate::error::{Error, Result};
 use crate::plan::{Found, Part, Piece, Plan};
 
-pub(crate) use devices::can_impair;
+pub(crate) use attachments::put_in_place;
+pub(crate) use devices::{can_filter_vlans, can_impair};
 pub use processes::Started;
 pub(crate) use processes::{end, end_one, is_running, start_of};
 
@@ -30,7 +32,7 @@ pub(crate) struct Site {
     /// The directory in which namespaces are pinned; without one they live as long as this.
     directory: Option<PathBuf>,
     /// Without one: where nodes keep the state of CNI plugins.
-    state: Option<tempfile::TempDir>,
+    temporary: Option<tempfile::TempDir>,
 }
 
 /// A namespace of a lab, open.
@@ -75,7 +77,7 @@ pub(crate) type Progress<'a> = &'a mut dyn FnMut(usize, usize);
 impl Site {
     /// A site without namespaces.
     pub(crate) fn new(lab: &str, directory: Option<PathBuf>) -> Self {
-        Site { lab: lab.to_owned(), rooms: BTreeMap::new(), directory, state: None }
+        Site { lab: lab.to_owned(), rooms: BTreeMap::new(), directory, temporary: None }
     }
 
     /// Opens what is there of the machines: pinned namespaces, and the devices in them.
@@ -87,7 +89,12 @@ impl Site {
         let mut site = Site::new(lab, Some(directory.to_owned()));
         let mut found = Found::new();
         for machine in machines {
-            let Ok(netns) = NetNs::open(pin(directory, &machine)) else { continue };
+            let Ok(netns) = NetNs::open(pin(directory, &machine)) else {
+                if remains::ended_sign(directory, &machine).exists() {
+                    found.insert(machine, BTreeMap::new());
+                }
+                continue;
+            };
             let (mut room, seen) = look(netns).map_err(|error| error.of(&machine))?;
             room.next = room.devices.values().map(|index| index.0).max().unwrap_or(1) + 1;
             found.insert(machine.clone(), seen);
@@ -119,7 +126,9 @@ impl Site {
         let total = plan.len();
         let mut done = 0;
         for piece in &plan.remove {
-            self.attach(piece, Command::Del)?;
+            if matches!(piece.part, Part::Cni { .. }) {
+                self.attach(piece, Command::Del)?;
+            }
             self.remove(piece)?;
             done += 1;
         }
@@ -135,45 +144,53 @@ impl Site {
         }
         self.make_parts(&plan.add)?;
         for piece in &plan.add {
-            self.attach(piece, Command::Add)?;
+            if matches!(piece.part, Part::Cni { .. }) {
+                self.attach(piece, Command::Add)?;
+            }
         }
         self.start(&plan.add, started)?;
+        self.let_end(&plan.add)?;
         progress(total, total);
         Ok(())
     }
 
     fn room(&mut self, piece: &Piece) -> Result<&mut Room> {
-        let machine = piece.machine.clone();
-        let lab = self.lab.clone();
-        self.rooms.get_mut(&piece.machine).ok_or(Error::NoMachine { lab, machine, near: None })
+        let stranger = || stranger(&self.lab, &piece.machine);
+        self.rooms.get_mut(&piece.machine).ok_or_else(stranger)
     }
 
-    /// Makes namespaces, on as many threads as there are processors: each takes the kernel 0.2 ms.
+    /// Makes namespaces: each takes the kernel 0.2 ms.
     fn make_namespaces(&mut self, machines: &[&str]) -> Result<()> {
         sys::raise_file_limit();
         let directory = self.directory.as_deref();
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(machines.len());
-        if threads == 0 {
-            return Ok(());
-        }
-        let share = machines.len().div_ceil(threads);
-        let rooms: Vec<Result<Vec<(String, Room)>>> = std::thread::scope(|scope| {
-            let workers: Vec<_> = machines
-                .chunks(share)
-                .map(|machines| {
-                    scope.spawn(|| machines.iter().map(|machine| fresh_room(machine, directory)).collect())
-                })
-                .collect();
-            workers
-                .into_iter()
-                .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                .collect()
-        });
-        for rooms in rooms {
-            self.rooms.extend(rooms?);
-        }
+        self.rooms.extend(on_all_processors(machines, |machine| fresh_room(machine, directory))?);
         Ok(())
     }
+}
+
+fn stranger(lab: &str, machine: &str) -> Error {
+    Error::NoMachine { lab: lab.to_owned(), machine: machine.to_owned(), near: None }
+}
+
+/// Does the same to each, on as many threads as there are processors, which may go where they like.
+fn on_all_processors<I: Sync, T: Send>(items: &[I], work: impl Fn(&I) -> Result<T> + Sync) -> Result<Vec<T>> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(items.len());
+    if threads == 0 {
+        return Ok(Vec::new());
+    }
+    let share = items.len().div_ceil(threads);
+    std::thread::scope(|scope| {
+        let work = &work;
+        let shares = items.chunks(share);
+        let workers: Vec<_> = shares
+            .map(|share| scope.spawn(move || share.iter().map(work).collect::<Result<Vec<T>>>()))
+            .collect();
+        let mut done = Vec::new();
+        for worker in workers {
+            done.extend(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok(done)
+    })
 }
 
 fn namespaces(pieces: &[Piece]) -> impl Iterator<Item = &str> {

@@ -13,13 +13,17 @@ mod group;
 mod link;
 mod locate;
 mod machine;
+mod pods;
 mod read;
+mod vlan;
 
 pub use group::{Group, OneOrMany};
 pub use link::{End, Link, LinkSettings};
-pub use machine::{Bridge, Machine, Macvlan, MacvlanMode, Pods, Switch, Vxlan};
+pub use machine::{Bridge, Machine, Macvlan, MacvlanMode, Switch, Vxlan};
+pub use pods::{Ended, Pod, Pods};
 pub use read::{Fault, ReadError, Step, from_yaml, schema, to_yaml};
 pub(crate) use read::{nearest, printable};
+pub use vlan::VlanWords;
 
 use ipnet::IpNet;
 use schemars::JsonSchema;

@@ -5,10 +5,10 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use model::{IfName, MacAddr};
+use model::{IfName, MacAddr, Vlans};
 use serde::{Deserialize, Serialize};
 
-pub use crate::topology::MacvlanMode;
+pub use crate::topology::{Ended, MacvlanMode};
 
 use crate::name::LabName;
 
@@ -80,6 +80,9 @@ pub struct Machine {
     /// Of a pod that plugins wire: the network configuration list, as its file has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cni: Option<String>,
+    /// Of such a pod: how it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Ended>,
 }
 
 impl Machine {
@@ -97,7 +100,13 @@ impl Machine {
             nat: Nat::default(),
             run: Vec::new(),
             cni: None,
+            ended: None,
         }
+    }
+
+    /// Whether it has a namespace: a pod that ended may have none any more.
+    pub fn is_there(&self) -> bool {
+        self.ended.is_none_or(|how| how == Ended::Pinned)
     }
 
     /// The device with this name.
@@ -133,6 +142,9 @@ pub struct Device {
     /// The bridge that it is a port of, and how.
     #[serde(default, rename = "bridge_port", skip_serializing_if = "Option::is_none")]
     pub port: Option<Port>,
+    /// Of a bridge that looks at VLAN tags, and of its ports: its VLANs. Number 1, untagged, unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlans: Option<Vec<Vlans>>,
     /// Its addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<IpNet>,
@@ -153,6 +165,7 @@ impl Device {
             mac: None,
             mtu_bytes: None,
             port: None,
+            vlans: None,
             addresses: Vec::new(),
             shape: None,
             down: false,
@@ -177,6 +190,9 @@ pub enum DeviceKind {
     Bridge {
         /// Spanning tree.
         stp: bool,
+        /// It looks at VLAN tags.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        vlan_filtering: bool,
     },
     /// A VXLAN device.
     Vxlan {

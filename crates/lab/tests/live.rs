@@ -194,6 +194,23 @@ fn sysctls_are_set_and_go_back_to_what_is_usual() {
 }
 
 /// A node whose pods the bridge plugin wires; the file is read from beside the topology.
+#[test]
+fn switches_have_sysctls_and_pods_of_a_node_hairpins() {
+    let lab = lab("
+switches: {sw: {sysctls: {net.ipv4.conf.br0.proxy_arp: 1}}}
+nodes: {plain: {pods: 1}, node: {pods: 2, hairpin: true}}
+links: [node -- sw]
+");
+    let proxies = lab.run("sw", || sys::read_sysctl("net/ipv4/conf/br0/proxy_arp").unwrap()).unwrap();
+    assert_eq!(proxies.trim(), "1");
+    let hairpins = || {
+        let mut socket = netlink::Socket::route().unwrap();
+        let links = netlink::link::list(&mut socket, None).unwrap();
+        links.iter().filter(|link| link.port.as_ref().is_some_and(|port| port.hairpin)).count()
+    };
+    assert_eq!(["node", "plain", "sw"].map(|machine| lab.run(machine, hairpins).unwrap()), [2, 0, 0]);
+}
+
 fn with_cni(yaml: &str) -> Lab {
     let conflist = r#"{"cniVersion": "1.0.0", "name": "pods", "plugins": [
         {"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true,

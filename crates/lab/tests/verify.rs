@@ -247,6 +247,50 @@ expect:
 }
 
 #[test]
+fn of_pods_that_ended_the_namespace_is_gone_or_without_anybody_and_the_others_live() {
+    let conflist = r#"{"cniVersion": "1.0.0", "name": "pods", "plugins": [
+        {"type": "bridge", "bridge": "cni0", "isGateway": true,
+         "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.8.0/24"}]]}}]}"#;
+    let lab_of = |pods: &str, expect: &str| {
+        let yaml = format!("nodes: {{node: {{cni: net.conflist, pods: {{{pods}}}}}}}\nexpect: [{expect}]\n");
+        let topology = topology::from_yaml(&yaml, "t".as_ref()).unwrap();
+        resolve(&topology, "test", &|_| Ok(conflist.to_owned())).map(|resolved| resolved.wiring)
+    };
+    let pods = "a: {run: sleep 60}, b: {ended: pinned}, c: {ended: without-del}, d: {ended: half-added}, e: {ended: restarted}";
+    let wiring = lab_of(pods, "ping node-a -> node, ping node-b -> node").unwrap();
+    let mut lab = Lab::new(wiring).unwrap_or_else(|error| panic!("{error}"));
+    let report = lab.verify(&Options::default());
+    assert!(report.holds(), "{}", report.text(Paint::PLAIN));
+    let is_there = |lab: &Lab, pod: &str| lab.netns(pod).is_ok();
+    let pods = ["node-a", "node-b", "node-c", "node-d", "node-e"];
+    assert_eq!(pods.map(|pod| is_there(&lab, pod)), [true, true, false, false, false]);
+    let veths = || {
+        let mut socket = netlink::Socket::route().unwrap();
+        let links = netlink::link::list(&mut socket, None).unwrap();
+        links.iter().filter(|link| link.kind == "veth").count()
+    };
+    assert_eq!(lab.run("node", veths).unwrap(), 4, "of a and b one end, of d both");
+
+    let wanted = lab_of("a: {ended: without-del}, c: {run: sleep 60}", "ping node-c -> node").unwrap();
+    lab.change(wanted).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(pods.map(|pod| is_there(&lab, pod)), [false, false, true, false, false]);
+    let report = lab.verify(&Options::default());
+    assert!(report.holds(), "{}", report.text(Paint::PLAIN));
+    // The kernel takes its time with a namespace.
+    let start = std::time::Instant::now();
+    while lab.run("node", veths).unwrap() > 1 {
+        assert!(start.elapsed().as_secs() < 10, "of b and d nothing is left");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert_eq!(lab.run("node", veths).unwrap(), 1);
+
+    let fault = lab_of("a: {ended: without-del}", "ping node-a -> node").unwrap_err();
+    assert!(fault.what.contains("`node-a` has ended"), "{fault:?}");
+    let fault = lab_of("a: {ended: pinned, run: sleep 60}", "").unwrap_err();
+    assert_eq!(fault.what, "nothing runs in a pod that ended");
+}
+
+#[test]
 fn the_machine_that_is_named_is_meant_where_two_have_its_address() {
     let lab = lab("
 hosts: [a1, b1, a2, b2]

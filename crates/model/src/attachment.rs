@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{BootId, ContainerId, IfIndex, IfName, MacAddr, NetworkName, NsId, NsInode};
@@ -188,7 +189,7 @@ pub struct CacheEntry {
 }
 
 /// A CNI network configuration file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkConfig {
     /// The file.
     pub path: PathBuf,
@@ -198,12 +199,24 @@ pub struct NetworkConfig {
     /// Types of the chain's plugins, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plugins: Vec<String>,
+    /// `cniVersion`, where it says one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Types of the chain's IPAM plugins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ipam: Vec<String>,
+    /// A plugin of the chain is to masquerade what leaves (`ipMasq`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub masquerade: bool,
     /// `ipam.dataDir` of its plugins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub data_dirs: Vec<PathBuf>,
     /// How many addresses the ranges of its host-local have; absent when they are not in the file, or not valid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<Capacity>,
+    /// The subnets of these ranges: what pods get their addresses from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subnets: Vec<IpNet>,
     /// Why it could not be understood.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,

@@ -1,12 +1,14 @@
 //! Network namespaces and what keeps them alive.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::holder::Holder;
-use crate::ids::{NsId, NsInode, Nsid};
+use crate::ids::{IfIndex, NsId, NsInode, Nsid};
 use crate::link::Link;
+use crate::stack::Stack;
 use crate::time::Timestamp;
 
 /// One network namespace, with everything seen in it and everyone seen to hold it.
@@ -46,6 +48,13 @@ pub struct Namespace {
     /// Interfaces, with addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
+    /// For veths that lead neither to the host nor to this namespace itself: the namespace of the other end, where somebody looked.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub peers: BTreeMap<IfIndex, NsInode>,
+    /// What its network stack does with packets; `None` for the host's (that is [`Snapshot::stack`](crate::Snapshot::stack)), where nobody
+    /// looked, or nobody could.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack: Option<Box<Stack>>,
     /// Whether `links` could be read.
     pub readable: bool,
 }

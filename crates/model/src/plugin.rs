@@ -17,4 +17,7 @@ pub struct PluginBinary {
     /// Its version: from the file, or from the package manager's list; `None`: nobody says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// Type and permissions, as stat tells them; `None`: nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
 }

@@ -11,11 +11,13 @@ use crate::heard::Heard;
 use crate::holder::Holder;
 use crate::ids::{BootId, IfIndex, NsInode, Nsid};
 use crate::iptables::PluginRules;
-use crate::link::{FdbEntry, Link, Neighbour, Peer, Route};
+use crate::link::{Link, Peer};
+use crate::log::LogExcerpt;
 use crate::namespace::{Enumeration, Namespace, StaleFile};
 use crate::plugin::PluginBinary;
 use crate::rule::OwnedElement;
 use crate::runtime::{Runtime, RuntimeObject};
+use crate::stack::{NeighbourTable, Stack};
 use crate::time::Timestamp;
 
 /// Everything that was seen of a node. Plain data: read it, write it, compare it.
@@ -59,6 +61,10 @@ pub struct Snapshot {
     /// CNI plugins that configurations name, as they are installed.
     #[serde(default)]
     pub plugins: Vec<PluginBinary>,
+    /// Options that the kernel was built with (`y`), or has as modules (`m`), of those that plugins need; empty where nobody looked, or
+    /// nobody says.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub kernel_options: BTreeMap<String, String>,
     /// podplumb's attachment records.
     #[serde(default)]
     pub records: Vec<AttachmentRecord>,
@@ -74,18 +80,12 @@ pub struct Snapshot {
     /// nftables tables of the host, `family name`.
     #[serde(default)]
     pub nft_tables: Vec<String>,
-    /// Routes of the host.
-    #[serde(default)]
-    pub routes: Vec<Route>,
-    /// Neighbours of the host.
-    #[serde(default)]
-    pub neighbours: Vec<Neighbour>,
-    /// Forwarding databases of the host's bridges and tunnels.
-    #[serde(default)]
-    pub fdb: Vec<FdbEntry>,
-    /// Sysctls that decide about container traffic, by dotted name.
-    #[serde(default)]
-    pub sysctls: BTreeMap<String, String>,
+    /// What the host's network stack does with packets.
+    #[serde(flatten)]
+    pub stack: Stack,
+    /// The machine's tables of neighbours.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub neighbour_tables: Vec<NeighbourTable>,
     /// Connections that are led to addresses which no interface has.
     #[serde(default)]
     pub flows: Vec<TranslatedFlow>,
@@ -95,6 +95,9 @@ pub struct Snapshot {
     /// The last that logs say of containers, by their ids.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub heard: BTreeMap<String, Heard>,
+    /// Lines of logs about what leaks or is not known, and about errors of CNI plugins; only a report has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogExcerpt>,
     /// The uids of the pods of which kubelet keeps something, be it only logs; `None` where no kubelet was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kubelet_pods: Option<BTreeSet<String>>,
@@ -123,6 +126,12 @@ pub struct Conntrack {
     pub count: u64,
     /// Limit.
     pub max: u64,
+    /// Since boot, in the host's namespace: connections that got no entry because two packets of theirs raced.
+    #[serde(default)]
+    pub insert_failed: u64,
+    /// Since boot, in the host's namespace: packets that were dropped because the table was full.
+    #[serde(default)]
+    pub dropped: u64,
 }
 
 /// Why a snapshot could not be read.
@@ -142,6 +151,40 @@ pub enum SnapshotError {
 impl Snapshot {
     /// The format that this code writes, and the only one that it reads.
     pub const VERSION: u32 = 1;
+
+    /// One in which nothing was looked at.
+    pub fn empty(taken_at: Timestamp, node: Node) -> Self {
+        Self {
+            version: Self::VERSION,
+            taken_at,
+            node,
+            namespaces: Vec::new(),
+            enumeration: None,
+            unplaced: Vec::new(),
+            runtimes: Vec::new(),
+            runtime_none: false,
+            leases: Vec::new(),
+            podman_leases: Vec::new(),
+            dhcp_leases: Vec::new(),
+            cache: Vec::new(),
+            configs: Vec::new(),
+            plugins: Vec::new(),
+            records: Vec::new(),
+            stale_files: Vec::new(),
+            elements: Vec::new(),
+            plugin_rules: Vec::new(),
+            nft_tables: Vec::new(),
+            kernel_options: BTreeMap::new(),
+            stack: Stack::default(),
+            neighbour_tables: Vec::new(),
+            flows: Vec::new(),
+            conntrack: None,
+            heard: BTreeMap::new(),
+            log: None,
+            kubelet_pods: None,
+            coverage: Vec::new(),
+        }
+    }
 
     /// Reads a snapshot, looking at its version before anything else.
     pub fn from_json(text: &[u8]) -> Result<Self, SnapshotError> {
@@ -166,6 +209,11 @@ impl Snapshot {
     /// The node's own namespace.
     pub fn host(&self) -> Option<&Namespace> {
         self.namespaces.iter().find(|ns| ns.host)
+    }
+
+    /// What the namespace's network stack does with packets; `None` where that was not read.
+    pub fn stack_of<'a>(&'a self, namespace: &'a Namespace) -> Option<&'a Stack> {
+        if namespace.host { Some(&self.stack) } else { namespace.stack.as_deref() }
     }
 
     /// The host's link with this index.

@@ -16,6 +16,42 @@ impl Timestamp {
         SystemTime::now().into()
     }
 
+    /// What a text begins with that is a date and a time as RFC 3339 has them: `2026-11-21T05:04:18.123Z`, `…+01:00`.
+    pub fn from_rfc3339(text: &str) -> Option<Self> {
+        let number = |at: std::ops::Range<usize>| -> Option<i64> {
+            let digits = text.get(at)?;
+            digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+        };
+        let sign = |at: usize| text.as_bytes().get(at).copied();
+        let signs = [4, 7, 10, 13, 16].map(sign);
+        if !matches!(signs, [Some(b'-'), Some(b'-'), Some(b'T' | b' '), Some(b':'), Some(b':')]) {
+            return None;
+        }
+        let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+        let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+        let is_sound =
+            (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24 && minute < 60 && second <= 60;
+        let mut end = 19;
+        let mut ms = 0;
+        if sign(end) == Some(b'.') {
+            let digits = text[end + 1..].bytes().take_while(u8::is_ascii_digit).count();
+            ms = (0..3).fold(0, |ms, at| {
+                ms * 10 + if at < digits { i64::from(text.as_bytes()[end + 1 + at] - b'0') } else { 0 }
+            });
+            end += 1 + digits;
+        }
+        let offset_minutes = match sign(end)? {
+            b'Z' => 0,
+            east @ (b'+' | b'-') if sign(end + 3) == Some(b':') => {
+                let minutes = number(end + 1..end + 3)? * 60 + number(end + 4..end + 6)?;
+                if east == b'+' { minutes } else { -minutes }
+            }
+            _ => return None,
+        };
+        let seconds = days(year, month, day) * 86_400 + hour * 3600 + (minute - offset_minutes) * 60 + second;
+        is_sound.then_some(Self(seconds * 1000 + ms))
+    }
+
     /// From a `stat` time: seconds and nanoseconds since the epoch.
     pub fn from_stat(seconds: i64, nanoseconds: i64) -> Self {
         Self(seconds * 1000 + nanoseconds / 1_000_000)
@@ -61,6 +97,15 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
+/// The day of a Gregorian date, counted from 1970-01-01 (Howard Hinnant's `days_from_civil`).
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let of_era = year.rem_euclid(400);
+    let of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
 /// A span as people say it, in at most two units: `45s`, `12m`, `3h 20m`, `5d 2h`.
 pub fn short(span: Duration) -> String {
     let s = span.as_secs();
@@ -86,6 +131,33 @@ mod tests {
         ];
         for (ms, text) in table {
             assert_eq!(Timestamp(ms).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn times_of_logs_are_read_with_their_zone() {
+        for ms in [0, 951_782_400_000, 1_795_237_458_000, -86_400_000] {
+            assert_eq!(Timestamp::from_rfc3339(&Timestamp(ms).to_string()), Some(Timestamp(ms)));
+        }
+        let noon = Timestamp::from_rfc3339("2026-11-21T12:00:00Z").unwrap();
+        assert_eq!(
+            Timestamp::from_rfc3339("2026-11-21T13:30:00.123456789+01:30 node x"),
+            Some(Timestamp(noon.0 + 123))
+        );
+        assert_eq!(
+            Timestamp::from_rfc3339("2026-11-21 07:00:00.5-05:00\" level=error"),
+            Some(Timestamp(noon.0 + 500))
+        );
+        for bad in [
+            "",
+            "2026-11-21",
+            "2026-13-21T12:00:00Z",
+            "2026-11-21T12:00:00",
+            "2026-11-21T12:00:00.+01:0",
+            "Nov 21 12:00:00",
+            "２026-11-21T12:00:00Z",
+        ] {
+            assert_eq!(Timestamp::from_rfc3339(bad), None, "{bad}");
         }
     }
 

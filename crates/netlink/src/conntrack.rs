@@ -12,7 +12,10 @@ use crate::socket::Socket;
 const SUBSYSTEM: u16 = 1 << 8;
 const GET: u16 = SUBSYSTEM | 1;
 const DELETE: u16 = SUBSYSTEM | 2;
+const GET_STATISTICS: u16 = SUBSYSTEM | 4;
 const NFGENMSG: usize = 4;
+const CTA_STATS_INSERT_FAILED: u16 = 9;
+const CTA_STATS_DROP: u16 = 10;
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_STATUS: u16 = 3;
@@ -61,6 +64,29 @@ pub fn forget_udp(socket: &mut Socket, v6: bool, ports: &[u16]) -> Result<usize>
         }
     }
     Ok(forgotten)
+}
+
+/// What became of connections in the socket's namespace, of all processors together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Misses {
+    /// Connections that got no entry because two packets of theirs raced.
+    pub insert_failed: u64,
+    /// Packets that were dropped because the table was full.
+    pub dropped: u64,
+}
+
+/// Counts what went wrong since boot.
+pub fn misses(socket: &mut Socket) -> Result<Misses> {
+    let request = Request::new("count connections", GET_STATISTICS, 0, &[0, 0, 0, 0]);
+    let all = socket.dump(&request, |payload| {
+        let attributes = Attributes::after(payload, NFGENMSG);
+        let number = |kind| attributes.find(kind).and_then(|a| a.be32()).map_or(0, u64::from);
+        Some(Misses { insert_failed: number(CTA_STATS_INSERT_FAILED), dropped: number(CTA_STATS_DROP) })
+    })?;
+    Ok(all.into_iter().fold(Misses::default(), |sum, one| Misses {
+        insert_failed: sum.insert_failed + one.insert_failed,
+        dropped: sum.dropped + one.dropped,
+    }))
 }
 
 /// Connections whose destination is translated, to an address that `is_meant` names.

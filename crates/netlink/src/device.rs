@@ -6,7 +6,7 @@ use model::{IfIndex, IfName, MacAddr};
 
 use crate::link::{
     IFF_UP, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINK, IFLA_LINKINFO, IFLA_NET_NS_FD,
-    RTM_NEWLINK, ends, ifinfomsg, octets,
+    MACVLAN_MODE, RTM_NEWLINK, ends, ifinfomsg, octets,
 };
 use crate::message::{CREATE_EXCLUSIVE, Request};
 
@@ -151,7 +151,6 @@ impl Kind {
     fn data(self, request: Request) -> Request {
         const BR_STP_STATE: u16 = 5;
         const BR_VLAN_FILTERING: u16 = 7;
-        const MACVLAN_MODE: u16 = 1;
         const MACVLAN_BC_QUEUE_LEN: u16 = 7;
         const IPVLAN_MODE: u16 = 1;
         const VLAN_ID: u16 = 1;
@@ -191,6 +190,12 @@ pub(crate) mod vxlan {
     pub(crate) const PORT: u16 = 15;
     pub(crate) const GROUP6: u16 = 16;
     pub(crate) const LOCAL6: u16 = 17;
+    pub(crate) const ZERO_CHECKSUM6: u16 = 20;
+    pub(crate) const REMOTE_CHECKSUM: u16 = 22;
+    pub(crate) const GBP: u16 = 23;
+    pub(crate) const EXTERNAL: u16 = 25;
+    pub(crate) const GPE: u16 = 27;
+    pub(crate) const VNI_FILTER: u16 = 30;
 }
 
 impl Vxlan {

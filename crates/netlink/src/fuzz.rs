@@ -2,7 +2,9 @@
 
 use crate::message::{Attributes, HEADER};
 use crate::socket::Messages;
-use crate::{addr, conntrack, diag, link, monitor, neigh, nsid, qdisc, route, rule};
+use crate::{
+    addr, bridge_vlan, conntrack, diag, link, monitor, neigh, netconf, nsid, qdisc, route, rule, unix_diag,
+};
 
 /// Reads every message of a datagram in every way, and says how much was understood.
 pub fn datagram(bytes: &[u8]) -> usize {
@@ -32,6 +34,7 @@ pub fn payload(bytes: &[u8]) -> usize {
         assert!(back.is_some_and(|back| back.0.starts_with(&flow.0)), "the request is about another flow");
     }
     let _ = qdisc::parse_class(bytes);
+    let _ = qdisc::parse_filter(bytes);
     let limit = qdisc::parse(bytes);
     if let Some((index, limit)) = limit {
         // What a kernel says can be said to a kernel.
@@ -39,16 +42,22 @@ pub fn payload(bytes: &[u8]) -> usize {
     }
     let understood = [
         link.is_some(),
+        bridge_vlan::parse(bytes).is_some(),
         addr::parse(bytes).is_some(),
         route::parse(bytes).is_some(),
         route::way(bytes).is_some(),
         neigh::neighbour(bytes).is_some(),
         neigh::fdb_entry(bytes).is_some(),
+        neigh::table(bytes).is_some(),
+        netconf::parse(bytes).is_some(),
         rule::parse(bytes).is_some(),
         nsid::parse(bytes).is_some(),
         limit.is_some(),
         flow.is_some(),
         diag::parse(bytes).is_some(),
+        diag::parse_socket(bytes, model::SocketProtocol::Raw).is_some(),
+        diag::parse_packet(bytes).is_some(),
+        unix_diag::parse(bytes).is_some(),
         conntrack::parse_translated(bytes).is_some(),
     ];
     understood.into_iter().filter(|understood| *understood).count()

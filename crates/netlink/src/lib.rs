@@ -19,11 +19,14 @@ pub mod link;
 pub mod message;
 pub mod monitor;
 pub mod neigh;
+pub mod netconf;
+pub mod nftrace;
 pub mod nsid;
 pub mod qdisc;
 pub mod route;
 pub mod rule;
 mod socket;
+mod unix_diag;
 
 pub use error::{Error, Result};
 pub use message::{Attribute, Attributes, Request};

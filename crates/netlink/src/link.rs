@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use model::{BridgePort, IfIndex, IfName, Link, MacAddr, Nsid, Peer};
+use model::{Bridge, BridgePort, IfIndex, IfName, Link, MacAddr, MacvlanMode, Nsid, Peer};
 
 use crate::error::Result;
 use crate::message::{Attributes, CREATE_EXCLUSIVE, Request};
@@ -11,9 +11,9 @@ use crate::socket::Socket;
 
 pub(crate) const RTM_NEWLINK: u16 = 16;
 pub(crate) const RTM_DELLINK: u16 = 17;
-const RTM_GETLINK: u16 = 18;
+pub(crate) const RTM_GETLINK: u16 = 18;
 pub(crate) const RTM_SETLINK: u16 = 19;
-const IFINFOMSG: usize = 16;
+pub(crate) const IFINFOMSG: usize = 16;
 
 pub(crate) const IFF_UP: u32 = 0x1;
 const IFF_LOOPBACK: u32 = 0x8;
@@ -33,16 +33,22 @@ const IFLA_IFALIAS: u16 = 20;
 const IFLA_STATS64: u16 = 23;
 const IFLA_GROUP: u16 = 27;
 pub(crate) const IFLA_NET_NS_FD: u16 = 28;
-const IFLA_EXT_MASK: u16 = 29;
+pub(crate) const IFLA_EXT_MASK: u16 = 29;
 /// Adding counters up costs the kernel more than all the rest of the answer.
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_XDP: u16 = 43;
 const IFLA_TARGET_NETNSID: u16 = 46;
+pub(crate) const MACVLAN_MODE: u16 = 1;
 pub(crate) const IFLA_INFO_KIND: u16 = 1;
 pub(crate) const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const VETH_INFO_PEER: u16 = 1;
+const IFLA_BR_STP_STATE: u16 = 5;
+const IFLA_BR_VLAN_FILTERING: u16 = 7;
+const IFLA_BR_NF_CALL_IPTABLES: u16 = 36;
+const IFLA_BR_NF_CALL_IP6TABLES: u16 = 37;
 const IFLA_BRPORT_STATE: u16 = 1;
 const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
@@ -292,11 +298,16 @@ pub(crate) fn parse(payload: &[u8]) -> Option<Link> {
             IFLA_IFALIAS => link.alias = Some(attribute.string()),
             IFLA_TXQLEN => link.tx_queue = attribute.u32()?,
             IFLA_GROUP => link.group = attribute.u32()?,
+            IFLA_XDP => link.xdp = xdp(attribute.nested()),
             IFLA_STATS64 => {
                 let counter =
                     |at: usize| Some(u64::from_ne_bytes(attribute.value.get(at..at + 8)?.try_into().ok()?));
                 link.rx_packets = counter(0)?;
                 link.tx_packets = counter(8)?;
+                link.rx_bytes = counter(16)?;
+                link.tx_bytes = counter(24)?;
+                link.rx_dropped = counter(48)?;
+                link.tx_dropped = counter(56)?;
             }
             IFLA_LINKINFO => {
                 let info = attribute.nested();
@@ -306,8 +317,15 @@ pub(crate) fn parse(payload: &[u8]) -> Option<Link> {
                     let data = info.find(IFLA_INFO_DATA).map(|data| data.nested());
                     link.vrf_table = data.and_then(|data| data.find(IFLA_VRF_TABLE)?.u32());
                 }
+                if link.kind == "bridge" {
+                    link.bridge = info.find(IFLA_INFO_DATA).map(|data| bridge(data.nested()));
+                }
                 if link.kind == "vxlan" {
                     link.vxlan = info.find(IFLA_INFO_DATA).and_then(|data| vxlan(data.nested()));
+                }
+                if link.kind == "macvlan" {
+                    let data = info.find(IFLA_INFO_DATA).map(|data| data.nested());
+                    link.macvlan = data.and_then(|data| macvlan(data.find(MACVLAN_MODE)?.u32()?));
                 }
                 if info.find(IFLA_INFO_SLAVE_KIND).is_some_and(|kind| kind.string() == "bridge") {
                     link.port = info.find(IFLA_INFO_SLAVE_DATA).and_then(|data| port(data.nested()));
@@ -326,8 +344,21 @@ pub(crate) fn parse(payload: &[u8]) -> Option<Link> {
     Some(link)
 }
 
+fn xdp(data: Attributes<'_>) -> Option<u32> {
+    const ATTACHED: u16 = 2;
+    const PROGRAM: u16 = 4;
+    const NONE: u8 = 0;
+    data.find(ATTACHED)?.u8().filter(|mode| *mode != NONE)?;
+    // Where the driver has one and the kernel another, none of them is told alone.
+    Some(data.find(PROGRAM).and_then(|program| program.u32()).unwrap_or(0))
+}
+
 fn vxlan(data: Attributes<'_>) -> Option<model::Vxlan> {
-    use crate::device::vxlan::{GROUP, GROUP6, ID, LEARNING, LINK, LOCAL, LOCAL6, PORT};
+    use crate::device::vxlan::{
+        EXTERNAL, GBP, GPE, GROUP, GROUP6, ID, LEARNING, LINK, LOCAL, LOCAL6, PORT, REMOTE_CHECKSUM,
+        VNI_FILTER, ZERO_CHECKSUM6,
+    };
+    let is_on = |kind| data.find(kind).and_then(|attribute| attribute.u8()).is_some_and(|value| value != 0);
     let address = |v4, v6| data.find(v4).or_else(|| data.find(v6)).and_then(|attribute| attribute.ip());
     Some(model::Vxlan {
         id: data.find(ID)?.u32()?,
@@ -336,7 +367,39 @@ fn vxlan(data: Attributes<'_>) -> Option<model::Vxlan> {
         lower: data.find(LINK).and_then(|lower| lower.u32()).filter(|lower| *lower != 0).map(IfIndex),
         group: address(GROUP, GROUP6),
         learning: data.find(LEARNING).and_then(|learning| learning.u8()) == Some(1),
+        modes: model::VxlanModes {
+            external: is_on(EXTERNAL),
+            vni_filter: is_on(VNI_FILTER),
+            // That they are there says it.
+            gbp: data.find(GBP).is_some(),
+            gpe: data.find(GPE).is_some(),
+            zero_checksum6: is_on(ZERO_CHECKSUM6),
+            remote_checksum: is_on(REMOTE_CHECKSUM),
+        },
+        tx_checksum: None,
     })
+}
+
+fn macvlan(mode: u32) -> Option<MacvlanMode> {
+    // `MACVLAN_MODE_*` are bits.
+    Some(match mode {
+        1 => MacvlanMode::Private,
+        2 => MacvlanMode::Vepa,
+        4 => MacvlanMode::Bridge,
+        8 => MacvlanMode::Passthru,
+        16 => MacvlanMode::Source,
+        _ => return None,
+    })
+}
+
+fn bridge(data: Attributes<'_>) -> Bridge {
+    let is_on = |kind| data.find(kind).and_then(|attribute| attribute.u8()).is_some_and(|value| value != 0);
+    Bridge {
+        stp: is_on(IFLA_BR_STP_STATE),
+        vlan_filtering: is_on(IFLA_BR_VLAN_FILTERING),
+        call_iptables: is_on(IFLA_BR_NF_CALL_IPTABLES),
+        call_ip6tables: is_on(IFLA_BR_NF_CALL_IP6TABLES),
+    }
 }
 
 fn port(data: Attributes<'_>) -> Option<BridgePort> {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use model::{FdbEntry, IfIndex, MacAddr, Neighbour};
+use model::{FdbEntry, IfIndex, MacAddr, Neighbour, NeighbourTable};
 
 use crate::error::Result;
 use crate::link::{family, octets};
@@ -12,7 +12,16 @@ use crate::socket::Socket;
 const RTM_NEWNEIGH: u16 = 28;
 const RTM_DELNEIGH: u16 = 29;
 const RTM_GETNEIGH: u16 = 30;
+const RTM_GETNEIGHTBL: u16 = 66;
 const NDMSG: usize = 12;
+/// struct ndtmsg: a family, padded.
+const NDTMSG: usize = 4;
+const NDTA_NAME: u16 = 1;
+const NDTA_THRESH1: u16 = 2;
+const NDTA_THRESH2: u16 = 3;
+const NDTA_THRESH3: u16 = 4;
+const NDTA_CONFIG: u16 = 5;
+const NDTA_STATS: u16 = 7;
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
 const NDA_MASTER: u16 = 9;
@@ -139,6 +148,28 @@ pub(crate) fn fdb_entry(payload: &[u8]) -> Option<FdbEntry> {
     let master = attributes.find(NDA_MASTER).and_then(|attribute| attribute.u32()).map(IfIndex);
     let remote = attributes.find(NDA_DST).and_then(|attribute| attribute.ip());
     Some(FdbEntry { mac, device, master, remote, state })
+}
+
+/// The tables of neighbours, as the whole machine has them: entries and limits are shared by all namespaces.
+pub fn tables(socket: &mut Socket) -> Result<Vec<NeighbourTable>> {
+    // For the table itself and for each interface of the namespace there is a message; only the first has limits.
+    socket.dump(&Request::new("list neighbour tables", RTM_GETNEIGHTBL, 0, &[0; NDTMSG]), table)
+}
+
+pub(crate) fn table(payload: &[u8]) -> Option<NeighbourTable> {
+    let attributes = Attributes::after(payload, NDTMSG);
+    let number = |kind| attributes.find(kind)?.u32();
+    // struct ndt_config: two lengths of 16 bits, then the number of entries. struct ndt_stats: 64 bits each, the last of 11 are overflows.
+    let entries = attributes.find(NDTA_CONFIG)?.value.get(4..8)?;
+    let overflows = attributes.find(NDTA_STATS).and_then(|stats| stats.value.get(80..88));
+    Some(NeighbourTable {
+        name: attributes.find(NDTA_NAME)?.string(),
+        entries: u32::from_ne_bytes(entries.try_into().ok()?),
+        gc_thresh1: number(NDTA_THRESH1)?,
+        gc_thresh2: number(NDTA_THRESH2)?,
+        gc_thresh3: number(NDTA_THRESH3)?,
+        overflows: overflows.and_then(|o| o.try_into().ok()).map(u64::from_ne_bytes).unwrap_or_default(),
+    })
 }
 
 fn header(payload: &[u8]) -> Option<(IfIndex, u16)> {

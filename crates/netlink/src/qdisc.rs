@@ -1,10 +1,14 @@
 //! Traffic shaping: a token bucket on what an interface sends, and a detour for what it receives.
 
 mod classes;
+mod filters;
 
 #[cfg(feature = "fuzz")]
 pub(crate) use classes::parse as parse_class;
 pub use classes::{Address, Subnets, limit_of_some, limit_some};
+pub use filters::filters;
+#[cfg(feature = "fuzz")]
+pub(crate) use filters::parse as parse_filter;
 
 use model::IfIndex;
 
@@ -101,18 +105,34 @@ pub struct Impairment {
     pub rate: u64,
 }
 
+impl Impairment {
+    /// Packets that may wait. What is on its way counts as well, so without a rate it is enough for a long fast line (tc's own
+    /// 1,000 are not). Where the rate is the limit, more than on a line with [`limit`] would only be late: 10,000 large packets take
+    /// 12 s at 10 Mbit/s.
+    fn queue(self) -> u32 {
+        const PACKET: u64 = 1_500;
+        const FEWEST: u64 = 50;
+        const MOST: u64 = 10_000;
+        if self.rate == 0 {
+            return MOST as u32;
+        }
+        let time_us = u64::from(self.delay_us) + LATENCY_MS * 1_000;
+        let bytes = u128::from(self.rate) * u128::from(time_us) / 1_000_000;
+        let packets = u64::try_from(bytes / u128::from(PACKET)).unwrap_or(MOST);
+        packets.clamp(FEWEST, MOST) as u32
+    }
+}
+
 /// Keeps or loses what the interface sends. Fails with ENOENT on a kernel without CONFIG_NET_SCH_NETEM.
 pub fn impair(index: IfIndex, line: Impairment) -> Request {
     const HANDLE: u32 = 0x1_0000;
     const NETEM_RATE: u16 = 6;
     const NETEM_RATE64: u16 = 8;
     const NETEM_LATENCY64: u16 = 10;
-    /// Packets that may wait; tc's own default is 1,000, which is too few for a long fast line.
-    const WAITING: u32 = 10_000;
     let loss = u64::from(line.loss_ppm) * u64::from(u32::MAX) / 1_000_000;
     // struct tc_netem_qopt: latency, limit, loss, gap, duplicate, jitter.
     let mut options = [0u8; 24];
-    options[4..8].copy_from_slice(&WAITING.to_ne_bytes());
+    options[4..8].copy_from_slice(&line.queue().to_ne_bytes());
     options[8..12].copy_from_slice(&u32::try_from(loss).unwrap_or(u32::MAX).to_ne_bytes());
     let nanoseconds = i64::from(line.delay_us) * 1_000;
     Request::new("impair", RTM_NEWQDISC, CREATE_EXCLUSIVE, &tcmsg(index, HANDLE, ROOT, 0))

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use model::IfIndex;
+use model::{Hop, IfIndex, RouteKind};
 
 use crate::error::Result;
 use crate::link::{family, octets};
@@ -14,12 +14,14 @@ const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_GETROUTE: u16 = 26;
 const RTMSG: usize = 12;
+const RTNEXTHOP: usize = 8;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
 const RTA_PREFSRC: u16 = 7;
 const RTA_METRICS: u16 = 8;
+const RTA_MULTIPATH: u16 = 9;
 const RTA_CACHEINFO: u16 = 12;
 const RTA_TABLE: u16 = 15;
 const RTA_VIA: u16 = 18;
@@ -30,7 +32,9 @@ const RTPROT_BOOT: u8 = 3;
 const RTN_UNICAST: u8 = 1;
 const RTN_LOCAL: u8 = 2;
 const RTN_BLACKHOLE: u8 = 6;
+const RTN_UNREACHABLE: u8 = 7;
 const RTN_PROHIBIT: u8 = 8;
+const RTN_THROW: u8 = 9;
 const RT_TABLE_MAIN: u32 = 254;
 const RT_SCOPE_LINK: u8 = 253;
 const RTM_F_CLONED: u32 = 0x200;
@@ -137,6 +141,12 @@ fn request(what: &'static str, kind: u16, flags: u16, route: &NewRoute) -> Reque
 
 /// All unicast routes of the socket's namespace, of every table but `local`.
 pub fn list(socket: &mut Socket) -> Result<Vec<model::Route>> {
+    let all = list_all(socket)?;
+    Ok(all.into_iter().filter(|route| route.kind.is_unicast()).collect())
+}
+
+/// All routes of the socket's namespace that say where packets go, or do not go, of every table but `local`.
+pub fn list_all(socket: &mut Socket) -> Result<Vec<model::Route>> {
     socket.dump(&Request::new("list routes", RTM_GETROUTE, 0, &[0; RTMSG]), parse)
 }
 
@@ -235,8 +245,7 @@ pub(crate) fn way(payload: &[u8]) -> Option<Way> {
     for attribute in Attributes::after(payload, RTMSG) {
         match attribute.kind {
             RTA_GATEWAY => way.gateway = attribute.ip(),
-            // struct rtvia: a family, then the address.
-            RTA_VIA => way.gateway = Attribute { kind: RTA_VIA, value: attribute.value.get(2..)? }.ip(),
+            RTA_VIA => way.gateway = via(attribute),
             RTA_OIF => way.device = attribute.u32().map(IfIndex),
             RTA_PREFSRC => way.source = attribute.ip(),
             RTA_METRICS => way.mtu_bytes = attribute.nested().find(RTAX_MTU).and_then(|mtu| mtu.u32()),
@@ -249,7 +258,15 @@ pub(crate) fn way(payload: &[u8]) -> Option<Way> {
 pub(crate) fn parse(payload: &[u8]) -> Option<model::Route> {
     let header = payload.get(..RTMSG)?;
     let flags = u32::from_ne_bytes(header[8..12].try_into().ok()?);
-    if header[7] != RTN_UNICAST || flags & RTM_F_CLONED != 0 {
+    let kind = match header[7] {
+        RTN_UNICAST => RouteKind::Unicast,
+        RTN_BLACKHOLE => RouteKind::Blackhole,
+        RTN_UNREACHABLE => RouteKind::Unreachable,
+        RTN_PROHIBIT => RouteKind::Prohibit,
+        RTN_THROW => RouteKind::Throw,
+        _ => return None,
+    };
+    if flags & RTM_F_CLONED != 0 {
         return None;
     }
     let mut destination = match header[0] {
@@ -257,19 +274,51 @@ pub(crate) fn parse(payload: &[u8]) -> Option<model::Route> {
         10 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         _ => return None,
     };
-    let (mut gateway, mut device, mut table, mut priority) = (None, None, u32::from(header[4]), 0);
-    let mut source = None;
+    let mut route = model::Route {
+        kind,
+        table: u32::from(header[4]),
+        scope: header[6],
+        protocol: header[5],
+        onlink: flags & RTNH_F_ONLINK != 0,
+        ..model::Route::default()
+    };
     for attribute in Attributes::after(payload, RTMSG) {
         match attribute.kind {
             RTA_DST => destination = attribute.ip()?,
-            RTA_GATEWAY => gateway = attribute.ip(),
-            RTA_OIF => device = attribute.u32().map(IfIndex),
-            RTA_TABLE => table = attribute.u32()?,
-            RTA_PRIORITY => priority = attribute.u32()?,
-            RTA_PREFSRC => source = attribute.ip(),
+            RTA_GATEWAY => route.gateway = attribute.ip(),
+            RTA_VIA => route.gateway = via(attribute),
+            RTA_OIF => route.device = attribute.u32().map(IfIndex),
+            RTA_TABLE => route.table = attribute.u32()?,
+            RTA_PRIORITY => route.priority = attribute.u32()?,
+            RTA_PREFSRC => route.source = attribute.ip(),
+            RTA_METRICS => route.mtu_bytes = attribute.nested().find(RTAX_MTU).and_then(|mtu| mtu.u32()),
+            RTA_MULTIPATH => route.hops = hops(attribute.value),
             _ => {}
         }
     }
-    let destination = IpNet::new(destination, header[1]).ok()?;
-    Some(model::Route { destination, gateway, device, table, priority, scope: header[6], source })
+    route.destination = IpNet::new(destination, header[1]).ok()?;
+    Some(route)
+}
+
+/// struct rtvia: a family, then the address.
+fn via(attribute: Attribute<'_>) -> Option<IpAddr> {
+    Attribute { kind: RTA_VIA, value: attribute.value.get(2..)? }.ip()
+}
+
+/// Several `struct rtnexthop`, each with its attributes; ends at the first that does not fit.
+fn hops(mut bytes: &[u8]) -> Vec<Hop> {
+    let mut hops = Vec::new();
+    while let Some((header, _)) = bytes.split_at_checked(RTNEXTHOP) {
+        let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
+        let Some(whole) = bytes.get(..length).filter(|_| length >= RTNEXTHOP) else { break };
+        let attributes = Attributes::after(whole, RTNEXTHOP);
+        let gateway = attributes.find(RTA_GATEWAY).and_then(Attribute::ip);
+        hops.push(Hop {
+            gateway: gateway.or_else(|| attributes.find(RTA_VIA).and_then(via)),
+            device: IfIndex(u32::from_ne_bytes([header[4], header[5], header[6], header[7]])),
+            weight: u16::from(header[3]) + 1,
+        });
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    hops
 }

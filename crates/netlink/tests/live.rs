@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use model::{IfIndex, IfName, MacAddr, Nsid};
 use podplumb_netlink::link::{Change, Veth};
-use podplumb_netlink::{Socket, addr, device, link, neigh, nsid, route};
+use podplumb_netlink::{Socket, addr, device, link, neigh, nsid, qdisc, route};
 use sys::NetNs;
 
 /// Moves the test's thread into a fresh network namespace, and returns another fresh one.
@@ -177,4 +177,27 @@ fn routes_that_somebody_made_are_made_again_in_another_table() {
         let wanted = model::Route { table: 4321, ..one.route };
         assert!(again.iter().any(|found| found.route == wanted), "{wanted:?} in {again:?}");
     }
+}
+
+#[test]
+fn a_filter_that_leads_to_an_ifb_is_listed_once_and_none_where_there_is_none() {
+    let pod = world();
+    let mut socket = Socket::route().unwrap();
+    let (_, veth) = wire(&mut socket, &pod);
+    assert_eq!(qdisc::filters(&mut socket).unwrap(), []);
+    let ifb = device::create(&device::Device {
+        name: &name("bwp1"),
+        kind: device::Kind::Ifb,
+        mac: None,
+        mtu_bytes: None,
+        netns: None,
+        up: true,
+        index: Some(IfIndex(77)),
+    });
+    socket.ack(ifb).unwrap();
+    socket.batch(qdisc::redirect(veth, IfIndex(77)).to_vec()).unwrap().all().unwrap();
+    let found = qdisc::filters(&mut socket).unwrap();
+    let [filter] = found.as_slice() else { panic!("{found:#?}") };
+    assert_eq!((filter.device, filter.ingress, filter.kind.as_str()), (veth, true, "u32"));
+    assert_eq!((filter.redirect, filter.program, filter.name.as_str()), (Some(IfIndex(77)), None, ""));
 }

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use model::{IfIndex, IfName};
-use podplumb_netlink::bridge_vlan::{self, Vlans};
+use model::{IfIndex, IfName, Vlans};
+use podplumb_netlink::bridge_vlan;
 use podplumb_netlink::device::{Device, IpvlanMode, Kind, create};
 use podplumb_netlink::{Attributes, Request};
 
@@ -100,12 +100,12 @@ fn a_bridge_with_vlans_and_the_vlans_of_a_port_are_asked_for_as_iproute2_does() 
          01 00 00 00",
     );
     assert_same(
-        &bridge_vlan::add(IfIndex(2), Vlans { first: 100, last: 100, untagged: true }, false),
+        &bridge_vlan::add(IfIndex(2), Vlans { first: 100, last: 100, pvid: true, untagged: true }, false),
         "2c 00 00 00 13 00 05 00 79 6d 01 6b 00 00 00 00 07 00 00 00 02 00 00 00 00 00 00 00 00 00 00 00
          0c 00 1a 00 08 00 02 00 06 00 64 00",
     );
     assert_same(
-        &bridge_vlan::add(IfIndex(2), Vlans { first: 10, last: 20, untagged: false }, false),
+        &bridge_vlan::add(IfIndex(2), Vlans { first: 10, last: 20, pvid: false, untagged: false }, false),
         "34 00 00 00 13 00 05 00 79 6d 01 6b 00 00 00 00 07 00 00 00 02 00 00 00 00 00 00 00 00 00 00 00
          14 00 1a 00 08 00 02 00 08 00 0a 00 08 00 02 00 10 00 14 00",
     );

@@ -57,3 +57,13 @@ pub fn ruleset(conditions: &Conditions) -> String {
     }
     table.text(|_| Vec::new())
 }
+
+/// Listed messages as a ruleset, as `rules` in fuzz/ has them.
+pub fn rules(bytes: &[u8]) -> model::Ruleset {
+    crate::filter::fuzz(bytes)
+}
+
+/// The rules of the calling thread's namespace, for [`rules`].
+pub fn record() -> netlink::Result<Vec<u8>> {
+    crate::filter::record()
+}

@@ -11,21 +11,23 @@ use sys::LegacyTable;
 use crate::traces::{self, Rule};
 
 /// Where things are in `struct ipt_entry` and `struct ip6t_entry` (include/uapi/linux/netfilter_ipv{4/ip,6/ip6}_tables.h).
-struct Layout {
+pub(crate) struct Layout {
     address: usize,
-    target: usize,
-    next: usize,
+    pub(crate) target: usize,
+    pub(crate) next: usize,
     comefrom: usize,
-    counters: usize,
-    matches: usize,
+    pub(crate) counters: usize,
+    pub(crate) matches: usize,
 }
 
-const V4: Layout = Layout { address: 4, target: 88, next: 90, comefrom: 92, counters: 96, matches: 112 };
-const V6: Layout = Layout { address: 16, target: 140, next: 142, comefrom: 144, counters: 152, matches: 168 };
+pub(crate) const V4: Layout =
+    Layout { address: 4, target: 88, next: 90, comefrom: 92, counters: 96, matches: 112 };
+pub(crate) const V6: Layout =
+    Layout { address: 16, target: 140, next: 142, comefrom: 144, counters: 152, matches: 168 };
 /// `struct xt_entry_match` and `xt_entry_target`: size, name, revision; then data.
-const NAME: std::ops::Range<usize> = 2..31;
-const REVISION: usize = 31;
-const DATA: usize = 32;
+pub(crate) const NAME: std::ops::Range<usize> = 2..31;
+pub(crate) const REVISION: usize = 31;
+pub(crate) const DATA: usize = 32;
 
 /// Everything that the reference plugins made for single containers.
 pub fn list() -> io::Result<Vec<PluginRules>> {
@@ -47,7 +49,7 @@ pub fn list() -> io::Result<Vec<PluginRules>> {
     Ok(all)
 }
 
-fn number(bytes: &[u8], at: usize) -> Option<usize> {
+pub(crate) fn number(bytes: &[u8], at: usize) -> Option<usize> {
     Some(usize::from(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?)))
 }
 
@@ -93,7 +95,7 @@ fn rules(v6: bool, table: &LegacyTable) -> Vec<Rule> {
 }
 
 /// The name of an entry's target, and the target.
-fn target<'a>(layout: &Layout, entry: &'a [u8]) -> Option<(String, &'a [u8])> {
+pub(crate) fn target<'a>(layout: &Layout, entry: &'a [u8]) -> Option<(String, &'a [u8])> {
     let target = entry.get(number(entry, layout.target)?..)?;
     Some((text(target.get(NAME)?), target))
 }

@@ -7,6 +7,7 @@
 
 mod conditions;
 mod element;
+mod filter;
 pub mod foreign;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
@@ -15,6 +16,7 @@ mod language;
 pub mod legacy;
 mod ruleset;
 pub mod traces;
+pub mod watch;
 mod wire;
 
 use std::net::IpAddr;
@@ -23,6 +25,7 @@ use model::{OwnedElement, RuleElement};
 use netlink::{Attributes, Request, Socket};
 
 pub use conditions::Conditions;
+pub use filter::ruleset_of_here;
 pub use ruleset::TABLE;
 
 use element::{Element, Found};

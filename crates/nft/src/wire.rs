@@ -36,7 +36,7 @@ pub(crate) fn message(what: &'static str, kind: Kind, family: u8, flags: u16) ->
 }
 
 /// The ruleset at one moment: each transaction, whoever's, makes a new generation.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Generation(u32);
 
 /// The generation of this moment.

@@ -57,6 +57,15 @@ pub(crate) struct State {
 }
 
 pub(crate) fn read(paths: &CniPaths) -> State {
+    let mut state = read_but_leases(paths);
+    for dir in state.data_dirs(paths) {
+        state.leases(&dir);
+    }
+    state
+}
+
+/// The same without leases, which have no names.
+pub(crate) fn read_but_leases(paths: &CniPaths) -> State {
     let mut state = State::default();
     for dir in &paths.conf_dirs {
         state.configs(dir);
@@ -65,9 +74,6 @@ pub(crate) fn read(paths: &CniPaths) -> State {
         state.cache(dir);
     }
     state.records(&paths.record_dir);
-    for dir in state.data_dirs(paths) {
-        state.leases(&dir);
-    }
     state
 }
 
@@ -131,14 +137,7 @@ impl State {
                     continue;
                 }
             };
-            let mut config = NetworkConfig {
-                path,
-                network: None,
-                plugins: Vec::new(),
-                data_dirs: Vec::new(),
-                capacity: None,
-                problem: None,
-            };
+            let mut config = NetworkConfig { path, ..NetworkConfig::default() };
             match serde_json::from_slice::<Value>(&text) {
                 Ok(value) => {
                     let name = value.get("name").and_then(Value::as_str).unwrap_or_default();
@@ -147,7 +146,16 @@ impl State {
                         Err(error) => config.problem = Some(error.to_string()),
                     }
                     (config.plugins, config.data_dirs) = chain(&value);
-                    config.capacity = capacity::of(&value);
+                    let version = value.get("cniVersion").and_then(Value::as_str);
+                    config.version = version.filter(|version| !version.is_empty()).map(str::to_owned);
+                    config.ipam = ipam_of(&value);
+                    let plugins = cni::cache::plugins(&value);
+                    config.masquerade =
+                        plugins.iter().any(|plugin| plugin.get("ipMasq") == Some(&Value::Bool(true)));
+                    if let Some(pool) = capacity::of(&value) {
+                        config.capacity = Some(pool.capacity);
+                        config.subnets = pool.subnets;
+                    }
                 }
                 Err(error) => config.problem = Some(error.to_string()),
             }
@@ -264,9 +272,7 @@ fn cache_entry(path: PathBuf, content: &[u8], since: Timestamp) -> CacheEntry {
             entry.pod =
                 PodName::from_cni_args(parsed.args.iter().map(|(key, value)| (key.as_str(), value.as_str())));
             (entry.plugins, entry.data_dirs) = chain(&parsed.config);
-            let ipam =
-                parsed.plugins().into_iter().filter_map(|plugin| plugin.pointer("/ipam/type")?.as_str());
-            entry.ipam = ipam.filter(|kind| !kind.is_empty()).map(str::to_owned).collect();
+            entry.ipam = ipam_of(&parsed.config);
             entry.netns = parsed.netns;
             entry.key = Some(parsed.key);
         }
@@ -286,6 +292,13 @@ fn chain(config: &Value) -> (Vec<String>, Vec<PathBuf>) {
     (kinds, dirs.map(PathBuf::from).collect())
 }
 
+/// The types of a configuration's IPAM plugins.
+fn ipam_of(config: &Value) -> Vec<String> {
+    let plugins = cni::cache::plugins(config);
+    let kinds = plugins.iter().filter_map(|plugin| plugin.pointer("/ipam/type")?.as_str());
+    kinds.filter(|kind| !kind.is_empty()).map(str::to_owned).collect()
+}
+
 /// Content and ctime of a regular file; `None` when it is gone or something else. Symlinks are not followed.
 pub(crate) fn small_file(path: &Path) -> io::Result<Option<(Vec<u8>, Timestamp)>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -301,7 +314,8 @@ pub(crate) fn small_file(path: &Path) -> io::Result<Option<(Vec<u8>, Timestamp)>
     if stat.len() > LARGEST_BYTES {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("{} bytes is too much", stat.len())));
     }
-    let mut content = Vec::new();
+    // One more than it has: the end is found without growing.
+    let mut content = Vec::with_capacity(stat.len() as usize + 1);
     file.take(LARGEST_BYTES).read_to_end(&mut content)?;
     Ok(Some((content, Timestamp::from_stat(stat.ctime(), stat.ctime_nsec()))))
 }

@@ -1,8 +1,10 @@
 //! Open descriptors of a process: which of them hold a network namespace.
 //!
+//! Where the kernel tells who has none that matters ([`crate::walk::bystanders`]), only the others' are read.
 //! Most are told by the name that procfs gives them. A socket's name says nothing about its namespace, so sockets are asked one by one,
 //! and only when somebody wants to know who holds something.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
@@ -11,12 +13,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use model::{ContainerId, Descriptor, Gap, Holder, Keeper, NsInode, Source, Task};
+use rustix::fs::{Dir, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use sys::{MountNs, NetNs, Process};
 
 use crate::Depth;
 use crate::opened::Opened;
-use crate::processes::{is_gone, net_inode};
+use crate::processes::{base_of, is_gone, net_inode};
 
 /// A mount namespace that somebody has open.
 #[derive(Debug)]
@@ -71,8 +74,11 @@ pub(crate) fn look(owner: &Owner<'_>, opened: &mut Opened) -> Found {
         object: directory.clone(),
         why: error.to_string(),
     };
-    let entries = match fs::read_dir(&directory) {
-        Ok(entries) => entries,
+    let opened_directory =
+        rustix::fs::open(&directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let listed = opened_directory.and_then(|open| Ok((Dir::read_from(&open)?, open)));
+    let (entries, open) = match listed.map_err(io::Error::from) {
+        Ok(listed) => listed,
         Err(error) => {
             if !is_gone(&error) {
                 found.gaps.push(gap(&error));
@@ -81,13 +87,16 @@ pub(crate) fn look(owner: &Owner<'_>, opened: &mut Opened) -> Found {
         }
     };
     let mut denied: Option<io::Error> = None;
+    let mut name = Vec::new();
     for entry in entries.flatten() {
-        let path = entry.path();
-        let looked = fs::read_link(&path).and_then(|target| {
-            let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-                return Ok(());
-            };
-            owner.descriptor(fd, &path, &target, opened, &mut found)
+        let Some(fd) = entry.file_name().to_str().ok().and_then(|name| name.parse().ok()) else { continue };
+        // From the open directory: the way to a process costs as much again.
+        let target = rustix::fs::readlinkat(&open, entry.file_name(), std::mem::take(&mut name));
+        let looked = target.map_err(io::Error::from).and_then(|target| {
+            let looked =
+                owner.descriptor(fd, Path::new(OsStr::from_bytes(target.as_bytes())), opened, &mut found);
+            name = target.into_bytes();
+            looked
         });
         match looked {
             // Closed meanwhile.
@@ -103,33 +112,28 @@ pub(crate) fn look(owner: &Owner<'_>, opened: &mut Opened) -> Found {
 const EBADF: i32 = rustix::io::Errno::BADF.raw_os_error();
 
 impl Owner<'_> {
-    fn descriptor(
-        &self,
-        fd: u32,
-        path: &Path,
-        target: &Path,
-        opened: &mut Opened,
-        found: &mut Found,
-    ) -> io::Result<()> {
+    fn descriptor(&self, fd: u32, target: &Path, opened: &mut Opened, found: &mut Found) -> io::Result<()> {
+        // Rarely needed.
+        let path = || format!("{}/fd/{fd}", self.base);
         let name = target.as_os_str().as_bytes();
         if let Some(inode) = target.to_str().and_then(net_inode) {
-            let inode = opened.at(inode, path)?;
+            let inode = opened.at(inode, path().as_ref())?;
             self.namespace(inode, fd, false, found);
         } else if name.starts_with(b"/") {
             if name.starts_with(b"/proc/") && contains(name, b"/net/") {
-                self.proc_file(fd, path, target, found)?;
+                self.proc_file(fd, path().as_ref(), target, found)?;
             } else if name.ends_with(b"/net/tun") {
                 self.tun(fd, opened, found)?;
-            } else if self.may_be_a_pin(name) && fs::metadata(path)?.dev() == self.nsfs {
+            } else if self.may_be_a_pin(name) && fs::metadata(path())?.dev() == self.nsfs {
                 // Opened through a mount, such as the pin in /run/netns: named like that, or `/` when it is attached nowhere.
                 // Namespaces of other kinds are none of ours.
-                if let Ok(netns) = NetNs::open(path) {
+                if let Ok(netns) = NetNs::open(path()) {
                     self.namespace(opened.keep(netns)?, fd, name == b"/", found);
                 }
             }
         } else if name.starts_with(b"mnt:[") {
-            let mounts = MountNs::open(path)?;
-            let inode = fs::metadata(path)?.ino();
+            let mounts = MountNs::open(path())?;
+            let inode = fs::metadata(path())?.ino();
             found.mounts.push(OpenMounts { inode, keeper: self.keeper(), fd, mounts });
         } else if name == b"anon_inode:[io_uring]" {
             self.ring(fd, opened, found)?;
@@ -276,12 +280,31 @@ impl Owner<'_> {
     }
 
     fn keeper(&self) -> Keeper {
-        let groups = fs::read_to_string(format!("{}/cgroup", self.base)).unwrap_or_default();
-        Keeper { task: self.task.clone(), container: container_of(&groups) }
+        keeper_of(self.task)
     }
 }
 
-const O_PATH: u32 = rustix::fs::OFlags::PATH.bits();
+/// A task, with the container that its cgroup names.
+pub(crate) fn keeper_of(task: &Task) -> Keeper {
+    let groups = fs::read_to_string(format!("{}/cgroup", base_of(task))).unwrap_or_default();
+    Keeper { task: task.clone(), container: container_of(&groups) }
+}
+
+/// The inodes of the sockets that a task has open.
+pub(crate) fn socket_inodes(task: &Task) -> io::Result<Vec<u64>> {
+    let mut inodes = Vec::new();
+    for entry in fs::read_dir(format!("{}/fd", base_of(task)))? {
+        // Closed meanwhile.
+        let Ok(target) = fs::read_link(entry?.path()) else { continue };
+        let name = target.to_str().and_then(|name| name.strip_prefix("socket:[")?.strip_suffix(']'));
+        inodes.extend(name.and_then(|inode| inode.parse::<u64>().ok()));
+    }
+    inodes.sort_unstable();
+    inodes.dedup();
+    Ok(inodes)
+}
+
+const O_PATH: u32 = OFlags::PATH.bits();
 
 fn contains(name: &[u8], part: &[u8]) -> bool {
     name.windows(part.len()).any(|window| window == part)

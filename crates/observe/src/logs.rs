@@ -2,6 +2,7 @@
 //!
 //! systemd's journal is asked first, since it says when; log files for what it does not say.
 
+mod excerpt;
 mod journal;
 
 use std::collections::btree_map::Entry;
@@ -15,6 +16,9 @@ use model::{Heard, PodName};
 use rustix::fs::OFlags;
 
 use crate::cni::State;
+use crate::processes;
+
+pub use self::excerpt::excerpt;
 
 /// Where distributions put what runtimes and kubelet say.
 const FILES: [&str; 9] = [
@@ -195,8 +199,8 @@ fn files() -> BTreeSet<PathBuf> {
     let mut files: BTreeSet<PathBuf> = FILES.iter().map(PathBuf::from).collect();
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     for process in entries.map(|entry| entry.path()) {
-        let comm = std::fs::read_to_string(process.join("comm")).unwrap_or_default();
-        if WRITERS.contains(&comm.trim_end()) {
+        let comm = processes::comm(&process).unwrap_or_default();
+        if WRITERS.contains(&comm.as_str()) {
             let outputs = ["fd/1", "fd/2"].map(|fd| std::fs::read_link(process.join(fd)));
             // A daemon in a container has its files elsewhere: what is at the same path here is not opened for it.
             let same = |path: &PathBuf| same_file(path, &process);

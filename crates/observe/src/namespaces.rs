@@ -1,8 +1,8 @@
 //! Every network namespace that can be reached, and what is in it.
 //!
 //! A namespace that is linked to the host by a veth has a number there, by which its links and addresses are listed
-//! from outside. Entered, on a thread made for it, are only those without such a number, and those in which no task
-//! lives, because only from inside can their sockets be counted.
+//! from outside. Entered, on a thread made for that, are only those without such a number, those in which no task
+//! lives, because only from inside can their sockets be counted, and all where it is to be told where packets go.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::AsFd;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use model::{
     AttachmentRecord, BootId, Enumeration, Gap, Holder, IfIndex, Link, Namespace, NsInode, Nsid, Pin, Source,
+    Vlans,
 };
 use netlink::{Socket, addr, link, nsid};
 use sys::NetNs;
@@ -40,6 +41,8 @@ pub(crate) struct Known<'a> {
     pub(crate) records: &'a [AttachmentRecord],
     pub(crate) boot_id: &'a BootId,
     pub(crate) depth: Depth,
+    /// Ask each for its routes, rules and settings.
+    pub(crate) stacks: bool,
 }
 
 /// What is found.
@@ -54,7 +57,7 @@ pub(crate) struct Found {
 
 /// Looks at all namespaces.
 pub(crate) fn observe(known: Known<'_>, gaps: &mut Vec<Gap>) -> Result<Found, crate::Error> {
-    let Known { mut processes, pins, listed, records, boot_id, depth } = known;
+    let Known { mut processes, pins, listed, records, boot_id, depth, stacks } = known;
     let here =
         NetNs::current().map_err(|source| crate::Error::Host { what: "own network namespace", source })?;
     let here_inode =
@@ -77,20 +80,29 @@ pub(crate) fn observe(known: Known<'_>, gaps: &mut Vec<Gap>) -> Result<Found, cr
     host.ns_id = here.id();
     let mut socket = Socket::route()?;
     host.links = with_addresses(link::list(&mut socket, None)?, addr::list(&mut socket, None)?);
+    with_vlans(&mut socket, &mut host.links);
     host.readable = true;
+    if stacks && let Err(error) = crate::stack::settle(&mut socket, &mut host.links) {
+        gaps.push(crate::stack::of_host("settings of interfaces", error.to_string()));
+    }
 
     let mut others: Vec<Namespace> = merged.into_values().collect();
     let half = if others.len() > SPLIT_ABOVE { others.len() / 2 } else { 0 };
     let (first, second) = others.split_at_mut(half);
     let second_gaps = std::thread::scope(|scope| {
-        let look = Look { opened: &opened, proc_files: &proc_files, depth };
+        let look = Look { home: &here, opened: &opened, proc_files: &proc_files, depth, stacks };
         let worker = scope.spawn(move || read_all(look, first));
-        gaps.extend(read_all(look, second));
+        // Not on the caller's thread either: they are entered.
+        let other = scope.spawn(move || read_all(look, second));
+        gaps.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
     gaps.extend(second_gaps);
     let placed = |file: &ProcFile| others.iter().any(|namespace| namespace.holders.contains(&file.holder));
     unplaced.extend(proc_files.iter().filter(|file| !placed(file)).map(|file| file.holder.clone()));
+    if stacks {
+        crate::peers::find(&host, &mut others, &opened, gaps);
+    }
     // Others look too, and what we keep open they take for a holder.
     drop(opened);
     settle(&mut others);
@@ -174,11 +186,15 @@ fn merge(processes: Processes, pins: Pins) -> BTreeMap<NsInode, Namespace> {
 /// What a reader of namespaces needs to know.
 #[derive(Clone, Copy)]
 struct Look<'a> {
+    /// The host.
+    home: &'a NetNs,
     opened: &'a Opened,
     proc_files: &'a [ProcFile],
     depth: Depth,
+    stacks: bool,
 }
 
+/// Reads namespaces, on a thread of the caller's own: it enters them.
 fn read_all(look: Look<'_>, namespaces: &mut [Namespace]) -> Vec<Gap> {
     let mut gaps = Vec::new();
     let mut socket = match Socket::route() {
@@ -189,7 +205,7 @@ fn read_all(look: Look<'_>, namespaces: &mut [Namespace]) -> Vec<Gap> {
         }
     };
     for namespace in namespaces {
-        if let Err(why) = read(look, &mut socket, namespace) {
+        if let Err(why) = read(look, &mut socket, namespace, &mut gaps) {
             gaps.push(Gap { source: Source::Namespace, object: namespace.label(), why });
         }
     }
@@ -253,7 +269,12 @@ pub(crate) fn is_unexplained(namespace: &Namespace) -> bool {
 }
 
 /// Fills in identity, links and, where no task is, sockets.
-fn read(look: Look<'_>, socket: &mut Socket, namespace: &mut Namespace) -> Result<(), String> {
+fn read(
+    look: Look<'_>,
+    socket: &mut Socket,
+    namespace: &mut Namespace,
+    gaps: &mut Vec<Gap>,
+) -> Result<(), String> {
     let kept = namespace.inode.and_then(|inode| look.opened.get(inode));
     let by_path;
     let netns = match kept {
@@ -272,24 +293,43 @@ fn read(look: Look<'_>, socket: &mut Socket, namespace: &mut Namespace) -> Resul
     // A single thread in it may be passing (see `settle`): only a process makes it unnecessary to look inside.
     let count = !has_process(namespace);
     match from_outside {
-        Some(links) if !count => namespace.links = links,
+        Some(links) if !count && !look.stacks => namespace.links = links,
         seen => {
             // Not numbered, or nobody lives there: only from inside.
             let closely = count && look.depth == Depth::Close;
-            let (links, sockets, housekeeping, inside) = netns
-                .run(|| {
-                    // Counted before we open a socket of our own in there, which the kernel frees only after a grace period.
-                    let sockets = count.then(crate::sockets::count);
-                    let links = match seen {
-                        Some(links) => Ok(links),
-                        None => Socket::route().and_then(|mut inside| contents(&mut inside, None)),
-                    };
-                    let inside = closely.then(|| crate::sockets::inside(look.proc_files));
-                    let housekeeping = crate::sockets::housekeeping();
-                    (links.map_err(|error| error.to_string()), sockets, housekeeping, inside)
-                })
-                .map_err(|error| format!("cannot be entered: {error}"))?;
-            namespace.housekeeping_packets = Some(housekeeping);
+            let entered = netns.enter_from(look.home);
+            let entered = entered.map_err(|error| format!("cannot be entered: {error}"))?;
+            // Counted before we open a socket of our own in there, which the kernel frees only after a grace period.
+            let sockets = count.then(crate::sockets::count);
+            let housekeeping = (count || seen.is_none()).then(crate::sockets::housekeeping);
+            let links = match seen {
+                Some(links) => Ok(links),
+                None => Socket::route().and_then(|mut inside| contents(&mut inside, None)),
+            };
+            let inside = closely.then(|| crate::sockets::inside(look.proc_files));
+            let mut links = links.map_err(|error| error.to_string());
+            let stack = match &mut links {
+                Ok(links) => look.stacks.then(|| crate::stack::read(links)),
+                Err(_) => None,
+            };
+            drop(entered);
+            namespace.housekeeping_packets = housekeeping;
+            if let Some((stack, unread)) = stack {
+                let object = |what: &str| format!("{}: {what}", namespace.label());
+                gaps.extend(unread.into_iter().map(|(what, why)| Gap {
+                    source: Source::Namespace,
+                    object: object(what),
+                    why,
+                }));
+                gaps.extend(
+                    stack
+                        .ruleset
+                        .iter()
+                        .flat_map(|ruleset| &ruleset.gaps)
+                        .map(|gap| Gap { object: object(&gap.object), ..gap.clone() }),
+                );
+                namespace.stack = Some(Box::new(stack));
+            }
             namespace.sockets = match sockets {
                 Some(Ok(sockets)) => Some(sockets),
                 Some(Err(error)) => return Err(format!("sockets cannot be counted: {error}")),
@@ -324,7 +364,7 @@ fn place(inside: crate::sockets::Inside, namespace: &mut Namespace) {
 }
 
 /// Opens the namespace by whatever leads to it, and makes sure that it is still the one that was seen.
-fn open(namespace: &Namespace) -> Result<NetNs, String> {
+pub(crate) fn open(namespace: &Namespace) -> Result<NetNs, String> {
     let through = |pin: &Pin| match &pin.seen_by {
         None => pin.path.clone(),
         Some(task) => {
@@ -355,6 +395,23 @@ fn open(namespace: &Namespace) -> Result<NetNs, String> {
 
 fn contents(socket: &mut Socket, target: Option<Nsid>) -> netlink::Result<Vec<Link>> {
     Ok(with_addresses(link::list(socket, target)?, addr::list(socket, target)?))
+}
+
+/// Adds the VLANs of bridges that look at tags, and of their ports. Where the kernel does not tell, they are not known.
+fn with_vlans(socket: &mut Socket, links: &mut [Link]) {
+    let filters = |link: &Link| link.bridge.is_some_and(|bridge| bridge.vlan_filtering);
+    let bridges: Vec<IfIndex> = links.iter().filter(|link| filters(link)).map(|link| link.index).collect();
+    if bridges.is_empty() {
+        return;
+    }
+    let Ok(listed) = netlink::bridge_vlan::list(socket) else { return };
+    let mut listed: HashMap<IfIndex, Vec<Vlans>> = listed.into_iter().collect();
+    let is_in =
+        |link: &Link| bridges.contains(&link.index) || link.master.is_some_and(|m| bridges.contains(&m));
+    for link in links.iter_mut().filter(|link| is_in(link)) {
+        // A port of none has none to tell of.
+        link.vlans = Some(listed.remove(&link.index).unwrap_or_default());
+    }
 }
 
 fn with_addresses(mut links: Vec<Link>, addresses: Vec<(IfIndex, IpNet)>) -> Vec<Link> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use model::{NetworkConfig, PluginBinary};
@@ -23,7 +23,8 @@ pub(crate) fn installed(configs: &[NetworkConfig]) -> Vec<PluginBinary> {
     if configs.is_empty() {
         return Vec::new();
     }
-    let named = configs.iter().flat_map(|config| &config.plugins).map(String::as_str);
+    let named =
+        configs.iter().flat_map(|config| config.plugins.iter().chain(&config.ipam)).map(String::as_str);
     let kinds: BTreeSet<&str> = named.chain([ALWAYS]).filter(|kind| is_file_name(kind)).collect();
     kinds.into_iter().filter_map(|kind| binary(kind, &DIRECTORIES.map(Path::new))).collect()
 }
@@ -37,7 +38,8 @@ fn binary(kind: &str, directories: &[&Path]) -> Option<PluginBinary> {
     let path = directories.iter().map(|dir| dir.join(kind)).find(|path| path.is_file())?;
     let info = build_info(&path).unwrap_or_default();
     let version = info.version.or_else(|| packaged(&path, Path::new("/var/lib/dpkg")));
-    Some(PluginBinary { kind: kind.to_owned(), path, package: info.package, version })
+    let mode = std::fs::metadata(&path).ok().map(|stat| stat.mode());
+    Some(PluginBinary { kind: kind.to_owned(), path, package: info.package, version, mode })
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]

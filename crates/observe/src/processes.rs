@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use model::{Descriptor, Gap, Holder, NsInode, Source, Task};
-use sys::Process;
+use sys::{Process, ProcessStat};
 
 use crate::Depth;
 use crate::descriptors::{self, OpenMounts, Owner, ProcFile};
@@ -80,6 +80,8 @@ struct Scan {
     depth: Depth,
     /// The device number of nsfs.
     nsfs: u64,
+    /// Those whose descriptors need not be read, where the kernel tells.
+    bystanders: HashSet<u32>,
     /// podplumb's own file.
     own_program: Option<(u64, u64)>,
 }
@@ -92,6 +94,11 @@ impl Scan {
             unreadable: Vec::new(),
             depth,
             nsfs: fs::metadata("/proc/thread-self/ns/net").map(|stat| stat.dev()).unwrap_or_default(),
+            // Sockets, which a close look wants to know of, are not among what it looks at.
+            bystanders: match depth {
+                Depth::Usual => crate::walk::bystanders().unwrap_or_default(),
+                Depth::Close => HashSet::new(),
+            },
             own_program: program("/proc/self"),
         }
     }
@@ -199,7 +206,7 @@ impl Scan {
     }
 
     fn descriptors(&mut self, task: &Task, process: Option<&Process>, own: Option<NsInode>) {
-        if task.pid == std::process::id() {
+        if task.pid == std::process::id() || self.bystanders.contains(&task.pid) {
             return;
         }
         let base = &base_of(task);
@@ -230,7 +237,7 @@ impl Scan {
         if self.unreadable.is_empty() {
             return;
         }
-        let net_dev = |pid: u32| fs::metadata(format!("/proc/{pid}/net/dev")).map(|stat| stat.ino());
+        let net_dev = |pid: u32| net_dev(&format!("/proc/{pid}"));
         let known: HashMap<u64, NsInode> = self
             .found
             .tasks
@@ -264,7 +271,7 @@ pub(crate) fn namespace_at(path: &Path) -> Option<NsInode> {
 }
 
 /// Where procfs has a task.
-fn base_of(task: &Task) -> String {
+pub(crate) fn base_of(task: &Task) -> String {
     match task.tid {
         Some(tid) => format!("/proc/{}/task/{tid}", task.pid),
         None => format!("/proc/{}", task.pid),
@@ -276,10 +283,9 @@ pub(crate) fn descriptor_path(task: &Task, fd: u32) -> PathBuf {
     format!("{}/fd/{fd}", base_of(task)).into()
 }
 
-/// The state of a process or thread, as /proc/PID/stat has it after the name (which may contain anything).
+/// The state of a process or thread.
 fn state(base: &str) -> Option<char> {
-    let text = fs::read_to_string(format!("{base}/stat")).ok()?;
-    text.rsplit_once(") ")?.1.chars().next()
+    ProcessStat::read_below(base).ok().map(|stat| stat.state)
 }
 
 /// The file that a process runs.
@@ -294,10 +300,52 @@ fn namespace_link(path: &str) -> io::Result<NsInode> {
 }
 
 fn command(base: &str) -> String {
-    fs::read_to_string(format!("{base}/comm")).map(|text| text.trim_end().to_owned()).unwrap_or_default()
+    comm(base).unwrap_or_default()
 }
 
-fn numbers(directory: impl AsRef<Path>) -> impl Iterator<Item = u32> {
+/// The name of a process's program, by the process's directory in procfs: the kernel's 15 bytes, in one read.
+pub(crate) fn comm(base: impl AsRef<Path>) -> Option<String> {
+    let mut text = [0; 64];
+    let length = fs::File::open(base.as_ref().join("comm")).ok()?.read(&mut text).ok()?;
+    Some(std::str::from_utf8(&text[..length]).ok()?.trim_end().to_owned())
+}
+
+/// The inode of a file that procfs has once for each network namespace.
+pub(crate) fn net_dev(base: &str) -> io::Result<u64> {
+    fs::metadata(format!("{base}/net/dev")).map(|stat| stat.ino())
+}
+
+/// The first thread of a process.
+pub(crate) fn task(pid: u32) -> Task {
+    Task { pid, tid: None, command: command(&format!("/proc/{pid}")) }
+}
+
+/// The namespace of a process's first thread, and that thread.
+pub(crate) fn leader(pid: u32) -> Option<(NsInode, Task)> {
+    let inode = namespace_link(&format!("/proc/{pid}/ns/net")).ok()?;
+    Some((inode, task(pid)))
+}
+
+/// A process, or a thread of one that is elsewhere, that is in a namespace.
+pub(crate) fn task_in(pid: u32, inode: NsInode) -> io::Result<Option<Task>> {
+    let base = format!("/proc/{pid}");
+    let own = namespace_link(&format!("{base}/ns/net"));
+    let task = |tid| Ok(Some(Task { pid, tid, command: command(&base) }));
+    if own.as_ref().is_ok_and(|own| *own == inode) {
+        return task(None);
+    }
+    let tasks = format!("{base}/task");
+    // Two links and one for each thread.
+    if fs::metadata(&tasks)?.nlink() > 3 {
+        let is_in = |tid: &u32| namespace_link(&format!("{tasks}/{tid}/ns/net")).is_ok_and(|at| at == inode);
+        if let Some(tid) = numbers(&tasks).find(is_in) {
+            return task(Some(tid));
+        }
+    }
+    own.map(|_| None)
+}
+
+pub(crate) fn numbers(directory: impl AsRef<Path>) -> impl Iterator<Item = u32> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }

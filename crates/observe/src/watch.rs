@@ -15,6 +15,7 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
 use crate::cni::{self, CniPaths, State};
+use crate::processes;
 
 /// Names of up to 255 bytes, a few dozen at once.
 const INOTIFY_BYTES: usize = 16 * 1024;
@@ -274,7 +275,7 @@ fn call(pid: u32) -> Option<Call> {
 }
 
 fn comm(pid: u32) -> Option<String> {
-    Some(std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned())
+    processes::comm(format!("/proc/{pid}"))
 }
 
 fn parent(pid: u32) -> Option<u32> {

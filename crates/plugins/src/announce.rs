@@ -31,7 +31,11 @@ pub(crate) fn announce(socket: &mut Socket, bridge: IfIndex, mac: MacAddr, addre
             IpAddr::V6(v6) => unsolicited_advertisement(mac, *v6),
         })
         .collect();
-    let _ = sys::send_frames(bridge, frames.iter().map(Vec::as_slice));
+    let send = || drop(sys::send_frames(bridge, frames.iter().map(Vec::as_slice)));
+    // A packet socket takes 12 ms to close: the kernel waits until nobody looks at it any more. A child waits in our place.
+    if sys::fork_detached(&[], send).is_err() {
+        send();
+    }
     // The host does not hear what it sends itself.
     for address in addresses {
         let known = neigh::get(socket, bridge, *address).ok();

@@ -1,6 +1,7 @@
 //! The container's network namespace.
 
 use cni::{Code, Error, Invocation, Result};
+use rustix::io::Errno;
 use sys::NetNs;
 
 /// A container's namespace, and the plugin's own to return to.
@@ -51,8 +52,9 @@ pub(crate) fn open(invocation: &Invocation) -> Result<Container> {
 
 fn is_gone(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{InvalidInput, NotADirectory, NotFound};
-    const ESRCH: i32 = 3;
-    matches!(error.kind(), NotFound | NotADirectory | InvalidInput) || error.raw_os_error() == Some(ESRCH)
+    // A process that ended, and a descriptor of one that is a socket's by now (/proc/PID/fd/N).
+    let has_ended = || matches!(Errno::from_io_error(error), Some(Errno::SRCH | Errno::NXIO));
+    matches!(error.kind(), NotFound | NotADirectory | InvalidInput) || has_ended()
 }
 
 /// The namespace that DEL is about, if it still exists.

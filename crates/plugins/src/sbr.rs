@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use cni::{Call, Code, Config, Error, Result};
 use ipnet::IpNet;
-use model::{AttachmentRecord, IfIndex, IfName};
+use model::{AttachmentRecord, IfIndex, IfName, PolicyRule};
 use netlink::route::{self, NewRoute};
 use netlink::{Socket, addr, link, rule};
 use serde::Deserialize;
@@ -88,7 +88,7 @@ impl Addition for SourceRouting {
             None => {
                 let rules = rule::list(&mut socket).map_err(kernel)?;
                 let is_used = |table: u32| {
-                    rules.iter().any(|rule| rule.table == table)
+                    rules.iter().any(|rule| rule.table() == Some(table))
                         || all.iter().any(|route| route.table == table)
                 };
                 (FIRST_TABLE..).find(|table| !is_used(*table)).unwrap_or(FIRST_TABLE)
@@ -134,8 +134,9 @@ impl Addition for SourceRouting {
         let mut socket = Socket::route().map_err(kernel)?;
         addresses.extend(own_addresses(&mut socket, &call.invocation.ifname)?);
         for found in rule::list(&mut socket).map_err(kernel)? {
-            let Some(source) = found.source.filter(|source| addresses.contains(source)) else { continue };
-            match socket.ack(rule::delete(source, found.table)) {
+            let own = source_host(&found).filter(|source| addresses.contains(source));
+            let Some((source, table)) = own.zip(found.table()) else { continue };
+            match socket.ack(rule::delete(source, table)) {
                 Err(error) if !error.is_gone() => return Err(kernel(error)),
                 _ => {}
             }
@@ -148,7 +149,7 @@ impl Addition for SourceRouting {
         let _entered = netns::enter(&work.netns)?;
         let mut socket = Socket::route().map_err(kernel)?;
         let rules = rule::list(&mut socket).map_err(kernel)?;
-        match addresses.iter().find(|address| rules.iter().all(|rule| rule.source != Some(**address))) {
+        match addresses.iter().find(|address| rules.iter().all(|rule| source_host(rule) != Some(**address))) {
             None => Ok(()),
             Some(address) => {
                 Err(Error::new(Code::CheckFailed, format!("no routing rule leads packets from {address}")))
@@ -165,6 +166,12 @@ impl SourceRouting {
     }
 }
 
+/// The one address that a rule is about.
+fn source_host(rule: &PolicyRule) -> Option<IpAddr> {
+    let whole = rule.source.filter(|net| net.prefix_len() == net.max_prefix_len());
+    whole.map(|net| net.addr())
+}
+
 fn is_link_local(destination: IpNet) -> bool {
     matches!(destination, IpNet::V6(net) if net.addr().segments()[0] & 0xffc0 == 0xfe80)
 }
@@ -176,6 +183,8 @@ fn of(route: &model::Route) -> NewRoute {
         priority: Some(route.priority).filter(|priority| *priority != 0 && *priority != 1024 || v4),
         scope: Some(route.scope).filter(|_| v4),
         source: route.source,
+        mtu_bytes: route.mtu_bytes,
+        onlink: route.onlink,
         ..NewRoute::new(route.destination, route.gateway, route.device.unwrap_or(IfIndex(0)))
     }
 }

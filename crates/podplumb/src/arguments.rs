@@ -1,16 +1,22 @@
 //! Arguments as they are given; each command resolves its own.
 
+mod capture;
 mod cni;
+mod examples;
 mod lab;
+mod trace;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+pub(crate) use capture::*;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 pub(crate) use cni::*;
 pub(crate) use lab::*;
+pub(crate) use trace::*;
 
-/// Maps a node's container network, finds what crashed containers left behind, and reclaims it.
+/// Maps, diagnoses, cleans and builds the container network of a Linux node
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 80)]
 pub(crate) struct Arguments {
@@ -18,33 +24,67 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
+/// The arguments of this process; ends it where they are none, or where help is wanted.
+pub(crate) fn arguments() -> Arguments {
+    let matches = command().get_matches();
+    Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+/// The command line, with examples.
+fn command() -> clap::Command {
+    examples::with_examples(with_shapes(Arguments::command()))
+}
+
+/// Names the values of all `--output` alike; which there are stands in each one's help.
+fn with_shapes(command: clap::Command) -> clap::Command {
+    let of_output = |arg: clap::Arg| match arg.get_id() == "output" {
+        true => arg.value_name("SHAPE").hide_possible_values(true),
+        false => arg,
+    };
+    command.mut_args(of_output).mut_subcommands(with_shapes)
+}
+
+/// The commands, in the order of their help: to look, to diagnose, to clean up, to build.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Print everything that can be seen of this node, as JSON
-    Snapshot(SnapshotOptions),
-    /// Draw the node: bridges, veths, pods, runtimes, and what could not be seen
+    /// Show the node on a page: networks, uplinks, bridges, pods
     Map(MapOptions),
-    /// Say what belongs to a veth, address, pid, namespace, container or pod
+    /// Say what belongs to a veth, address, pid, namespace or pod
     Who(WhoOptions),
-    /// Say why a namespace, veth or pod is still alive: who holds it, and what to do
-    Holders(HoldersOptions),
     /// List pods and containers with their wiring
     Pods(PodsOptions),
-    /// Find wiring that nobody uses any more, with the proof (exit 3 if there is any)
+    /// Say who keeps a namespace or pod alive, and what to do
+    Holders(HoldersOptions),
+    /// Print all that can be seen of this node, as JSON for --from
+    Snapshot(SnapshotOptions),
+    /// Put what helps others to help into one archive, for a ticket
+    Report(ReportOptions),
+    /// Say what is wrong with the pods' network, and what to do
+    Doctor(DoctorOptions),
+    /// Follow a packet from A to B hop by hop: does it arrive, if not why
+    Trace(TraceOptions),
+    /// Show or write the packets of pods, veths, bridges and uplinks
+    Capture(CaptureOptions),
+    /// Run a command of this machine in a pod's network
+    Exec(ExecOptions),
+    /// Give a pod's network a name for `ip netns`, while it lives
+    Expose(ExposeOptions),
+    /// List a pod's sockets, with process and container
+    Sockets(SocketsOptions),
+    /// Find wiring that nobody uses any more, with the proof
     Leaks(LeaksOptions),
-    /// Remove leaks; without --apply, print what would be done
+    /// Remove leaks; without --apply, say what would be done
     Reclaim(ReclaimOptions),
-    /// Call GC of all configured networks, with what all runtimes and the kernel
-    /// say is valid; without --apply, print what would be deleted
+    /// Call GC of all networks with what is valid
     Gc(CollectOptions),
-    /// List what reclaim did, and which leases of earlier boots ADDs took over
+    /// List what reclaim did, and which leases ADDs took over
     Journal(JournalOptions),
     /// Put back leases and cache entries that reclaim removed
     Undo(UndoOptions),
-    /// Call CNI plugins as a runtime does, and look after their configuration
+    /// Call CNI plugins as a runtime does; check configurations
     #[command(subcommand)]
     Cni(CniCommand),
-    /// Build networks of namespaces from a file, verify them, and remove them without a trace
+    /// Build networks of namespaces from a file, and verify them
     #[command(subcommand)]
     Lab(LabCommand),
 }
@@ -53,35 +93,39 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct NodeOptions {
     /// Read a snapshot file instead of this node ('-': stdin)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = LOOKING, value_name = "FILE", conflicts_with_all = ["cri", "docker", "runtime_timeout"])]
     pub(crate) from: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) live: LiveOptions,
 }
 
+/// The options that all of these commands have stand below a command's own.
+const LOOKING: &str = "Where to look";
+
 /// Where to look on this node.
 #[derive(Debug, Args)]
 pub(crate) struct LiveOptions {
     /// CRI socket to ask, besides those found in the usual places
-    #[arg(long, value_name = "SOCKET", conflicts_with = "from")]
+    #[arg(long, help_heading = LOOKING, value_name = "SOCKET")]
     pub(crate) cri: Vec<PathBuf>,
     /// Docker API socket to ask, besides those found in the usual places
-    #[arg(long, value_name = "SOCKET", conflicts_with = "from")]
+    #[arg(long, help_heading = LOOKING, value_name = "SOCKET")]
     pub(crate) docker: Vec<PathBuf>,
     /// How long each runtime may take; one that takes longer counts as silent
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s", conflicts_with = "from")]
+    #[arg(long, help_heading = LOOKING, value_name = "TIME", value_parser = duration, default_value = "10s")]
     pub(crate) runtime_timeout: Duration,
-    /// Say that no container runtime works on this node
-    #[arg(long, value_enum)]
+    /// `none`: no container runtime works on this node, so what none of
+    /// them lists may be called an orphan
+    #[arg(long, help_heading = LOOKING, value_enum, hide_possible_values = true, value_name = "auto|none")]
     pub(crate) runtime: Option<RuntimeChoice>,
     /// Directory with CNI network configurations
-    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
+    #[arg(long, help_heading = LOOKING, value_name = "DIR", default_value = "/etc/cni/net.d")]
     pub(crate) cni_conf_dir: Vec<PathBuf>,
     /// libcni's cache of results
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/cni/results")]
+    #[arg(long, help_heading = LOOKING, value_name = "DIR", default_value = "/var/lib/cni/results")]
     pub(crate) cni_cache_dir: Vec<PathBuf>,
     /// host-local's leases (those that configurations name are found)
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/cni/networks")]
+    #[arg(long, help_heading = LOOKING, value_name = "DIR", default_value = "/var/lib/cni/networks")]
     pub(crate) cni_data_dir: Vec<PathBuf>,
 }
 
@@ -127,9 +171,54 @@ pub(crate) struct SnapshotOptions {
 pub(crate) struct MapOptions {
     #[command(flatten)]
     pub(crate) node: NodeOptions,
-    /// Shape of the output
-    #[arg(short, long, value_enum, default_value = "text")]
-    pub(crate) output: Shape,
+    /// Shape of the output: tree (80 columns), wide (also indices, MACs, FDBs), json, dot (Graphviz), mermaid or svg
+    #[arg(short, long, value_enum, default_value = "tree")]
+    pub(crate) output: MapShape,
+    /// Look twice, a second apart, and say how much passes where
+    #[arg(long, conflicts_with = "from")]
+    pub(crate) rates: bool,
+    /// Look again every so often until interrupted, with what passed meanwhile;
+    /// as JSON, one line a look
+    #[arg(long, value_name = "TIME", value_parser = duration, num_args = 0..=1,
+          default_missing_value = "1s", conflicts_with_all = ["from", "rates"])]
+    pub(crate) watch: Option<Duration>,
+    /// Draw each pod in a box of its own, also where many are alike
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// Shapes of the map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MapShape {
+    /// For people, 80 columns
+    #[value(alias = "text")]
+    Tree,
+    /// For people, with indices, MACs, namespaces and ids
+    Wide,
+    /// For programs
+    Json,
+    /// Graphviz
+    Dot,
+    /// Mermaid's flowchart
+    Mermaid,
+    /// A picture
+    Svg,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportOptions {
+    /// The archive, which must not exist yet
+    /// [default: podplumb-NODE-TIME.tar.gz]
+    #[arg(value_name = "FILE.tar.gz")]
+    pub(crate) file: Option<PathBuf>,
+    /// Replace addresses and names, the same always by the same
+    #[arg(long)]
+    pub(crate) redact: bool,
+    /// Say what would be in it, and write nothing
+    #[arg(long)]
+    pub(crate) list: bool,
+    #[command(flatten)]
+    pub(crate) node: NodeOptions,
 }
 
 #[derive(Debug, Args)]
@@ -141,7 +230,7 @@ pub(crate) struct WhoOptions {
     pub(crate) question: String,
     #[command(flatten)]
     pub(crate) node: NodeOptions,
-    /// Shape of the output
+    /// Shape of the output: text or json
     #[arg(short, long, value_enum, default_value = "text")]
     pub(crate) output: Shape,
 }
@@ -157,16 +246,92 @@ pub(crate) struct HoldersOptions {
     pub(crate) kill_orphans: bool,
     #[command(flatten)]
     pub(crate) node: NodeOptions,
-    /// Shape of the output
+    /// Shape of the output: text or json
     #[arg(short, long, value_enum, default_value = "text")]
     pub(crate) output: Shape,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExecOptions {
+    /// What to enter: a pod, container, pid, address, veth, or a namespace's path or inode
+    #[arg(value_name = "X")]
+    pub(crate) question: String,
+    /// Enter its network namespace (this one is always entered)
+    #[arg(long)]
+    pub(crate) net: bool,
+    /// Enter its mount namespace too, at its root: the command is the image's
+    #[arg(long)]
+    pub(crate) mount: bool,
+    /// Enter its pid namespace too
+    #[arg(long)]
+    pub(crate) pid: bool,
+    /// Enter its UTS namespace too: its host name
+    #[arg(long)]
+    pub(crate) uts: bool,
+    /// Enter its IPC namespace too
+    #[arg(long)]
+    pub(crate) ipc: bool,
+    /// Enter its cgroup namespace too
+    #[arg(long)]
+    pub(crate) cgroup: bool,
+    /// Enter its user namespace too, as root there
+    #[arg(long)]
+    pub(crate) user: bool,
+    /// Enter all that are not this machine's own
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) live: LiveOptions,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExposeOptions {
+    /// What gets it: a pod, container, pid, address, veth, or a namespace's path or
+    /// inode; with --remove, a name that was given will do
+    #[arg(value_name = "X", required_unless_present = "list")]
+    pub(crate) question: Option<String>,
+    /// The name [default: the pod's]
+    #[arg(value_parser = crate::exposure::valid, conflicts_with_all = ["remove", "list"])]
+    pub(crate) name: Option<String>,
+    /// Take the name away again
+    #[arg(long)]
+    pub(crate) remove: bool,
+    /// List the names that were given
+    #[arg(long, conflicts_with_all = ["remove", "question"])]
+    pub(crate) list: bool,
+    #[command(flatten)]
+    pub(crate) live: LiveOptions,
+    /// Shape of the list: table (80 columns), wide (everything) or json
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SocketsOptions {
+    /// Whose: a pod, container, pid, address, veth, or a namespace's path or inode
+    #[arg(value_name = "X")]
+    pub(crate) question: String,
+    /// Only those that wait for whoever comes
+    #[arg(short, long)]
+    pub(crate) listening: bool,
+    /// Also unix sockets: those that listen, and those that are connected
+    #[arg(long)]
+    pub(crate) unix: bool,
+    #[command(flatten)]
+    pub(crate) live: LiveOptions,
+    /// Shape of the output: table (80 columns), wide (everything) or json
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: Format,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct PodsOptions {
     #[command(flatten)]
     pub(crate) node: NodeOptions,
-    /// Shape of the output
+    /// Shape of the output: table (80 columns), wide (everything) or json
     #[arg(short, long, value_enum, default_value = "table")]
     pub(crate) output: Format,
 }
@@ -176,7 +341,7 @@ pub(crate) struct LeaksOptions {
     #[command(flatten)]
     pub(crate) node: NodeOptions,
     /// What is younger may be about to be used: 90s, 5m
-    #[arg(long, value_parser = duration, default_value = "60s")]
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "60s")]
     pub(crate) grace: Duration,
     /// Also show what is in use, and why
     #[arg(long)]
@@ -187,9 +352,27 @@ pub(crate) struct LeaksOptions {
     /// Also write the counts to a file, for node_exporter's textfile collector
     #[arg(long, value_name = "FILE", conflicts_with = "watch")]
     pub(crate) metrics: Option<PathBuf>,
-    /// Shape of the output
+    /// Shape of the output: table (80 columns), wide (everything) or json
     #[arg(short, long, value_enum, default_value = "table")]
     pub(crate) output: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorOptions {
+    /// Make these checks only
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// Say what a check is about: why it matters, how to see it by hand, how to mend it
+    #[arg(long, value_name = "ID", conflicts_with_all = ["list", "only", "from"])]
+    pub(crate) explain: Option<String>,
+    /// List all checks
+    #[arg(long, conflicts_with_all = ["only", "from"])]
+    pub(crate) list: bool,
+    #[command(flatten)]
+    pub(crate) node: NodeOptions,
+    /// Shape of the output: text or json
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub(crate) output: Shape,
 }
 
 /// When something is removed, and how much.
@@ -199,7 +382,7 @@ pub(crate) struct RemovalOptions {
     #[arg(long, conflicts_with = "from")]
     pub(crate) apply: bool,
     /// Time between the two looks; what is younger is left alone
-    #[arg(long, value_parser = duration, default_value = "60s")]
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "60s")]
     pub(crate) grace: Duration,
     /// How many objects of each kind (namespaces, veths, leases …) may go at
     /// once; above it nothing is done [default: 50, or a third of what exists,
@@ -223,7 +406,7 @@ pub(crate) struct ReclaimOptions {
     pub(crate) cni_bin_dir: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) store: StoreOptions,
-    /// Shape of the output
+    /// Shape of the output: text or json
     #[arg(short, long, value_enum, default_value = "text")]
     pub(crate) output: Shape,
 }
@@ -245,7 +428,7 @@ pub(crate) struct CollectOptions {
     pub(crate) timeout: Duration,
     #[command(flatten)]
     pub(crate) store: StoreOptions,
-    /// Shape of the output
+    /// Shape of the output: text or json
     #[arg(short, long, value_enum, default_value = "text")]
     pub(crate) output: Shape,
 }
@@ -262,7 +445,7 @@ pub(crate) struct StoreOptions {
 pub(crate) struct JournalOptions {
     #[command(flatten)]
     pub(crate) store: StoreOptions,
-    /// Shape of the output
+    /// Shape of the output: table (80 columns), wide (everything) or json
     #[arg(short, long, value_enum, default_value = "table")]
     pub(crate) output: Format,
 }
@@ -274,22 +457,23 @@ pub(crate) struct UndoOptions {
     pub(crate) id: String,
     #[command(flatten)]
     pub(crate) store: StoreOptions,
-    /// Shape of the output
+    /// Shape of the output: text or json
     #[arg(short, long, value_enum, default_value = "text")]
     pub(crate) output: Shape,
 }
 
-/// `90`, `90s`, `5m`, `2h`.
-fn duration(text: &str) -> Result<Duration, String> {
+/// `90`, `90s`, `200ms`, `5m`, `2h`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let number: u64 = digits.parse().map_err(|_| "not a time like 90s, 5m or 2h".to_owned())?;
-    let unit = match &text[digits.len()..] {
+    let number: u64 = digits.parse().map_err(|_| "not a time like 90s, 200ms, 5m or 2h".to_owned())?;
+    let seconds = match &text[digits.len()..] {
+        "ms" => return Ok(Duration::from_millis(number)),
         "" | "s" => 1,
         "m" => 60,
         "h" => 3600,
-        other => return Err(format!("unit {other:?} is not s, m or h")),
+        other => return Err(format!("unit {other:?} is not ms, s, m or h")),
     };
-    number.checked_mul(unit).map(Duration::from_secs).ok_or_else(|| "that is too long".to_owned())
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(|| "that is too long".to_owned())
 }
 
 #[cfg(test)]
@@ -306,6 +490,7 @@ mod tests {
     fn times_have_units() {
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
         assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("200ms"), Ok(Duration::from_millis(200)));
         for bad in ["", "m", "5 m", "-5s", "99999999999999999999", "18446744073709551615h"] {
             assert!(duration(bad).is_err(), "{bad:?}");
         }

@@ -2,25 +2,33 @@
 
 mod arguments;
 mod commands;
+mod exposure;
 mod installation;
 mod output;
+mod program;
+mod target;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use crate::arguments::{Arguments, Command};
+use crate::arguments::Command;
 use crate::output::{Hinted, note};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = arguments::arguments();
     let done = match arguments.command {
         Command::Snapshot(options) => commands::snapshot::run(&options),
         Command::Map(options) => commands::map::run(&options),
         Command::Who(options) => commands::who::run(&options),
         Command::Holders(options) => commands::holders::run(&options),
+        Command::Exec(options) => commands::exec::run(&options),
+        Command::Report(options) => commands::report::run(&options),
+        Command::Trace(options) => commands::trace::run(&options),
         Command::Pods(options) => commands::pods::run(&options),
+        Command::Expose(options) => commands::expose::run(&options),
+        Command::Sockets(options) => commands::sockets::run(&options),
+        Command::Capture(options) => commands::capture::run(&options),
         Command::Leaks(options) => commands::leaks::run(&options),
+        Command::Doctor(options) => commands::doctor::run(&options),
         Command::Reclaim(options) => commands::reclaim::run(&options),
         Command::Gc(options) => commands::gc::run(&options),
         Command::Journal(options) => commands::journal::run(&options),
@@ -32,10 +40,11 @@ fn main() -> ExitCode {
         Ok(found) => found.into(),
         Err(error) => {
             note(format_args!("podplumb: {error:#}"));
-            if let Some(hint) = error.chain().find_map(|cause| cause.downcast_ref::<Hinted>()) {
-                note(format_args!("hint: {}", hint.hint));
+            let hinted = error.chain().find_map(|cause| cause.downcast_ref::<Hinted>());
+            if let Some(hinted) = hinted {
+                note(format_args!("hint: {}", hinted.hint));
             }
-            ExitCode::FAILURE
+            hinted.map_or(ExitCode::FAILURE, |hinted| ExitCode::from(hinted.code))
         }
     }
 }

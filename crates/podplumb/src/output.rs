@@ -15,6 +15,8 @@ pub(crate) enum Ended {
     Failed,
     /// Leaks were found.
     Found,
+    /// As the command did that was run.
+    As(u8),
 }
 
 impl From<Ended> for ExitCode {
@@ -23,6 +25,7 @@ impl From<Ended> for ExitCode {
             Ended::Fine => ExitCode::SUCCESS,
             Ended::Failed => ExitCode::FAILURE,
             Ended::Found => ExitCode::from(3),
+            Ended::As(code) => ExitCode::from(code),
         }
     }
 }
@@ -32,6 +35,8 @@ impl From<Ended> for ExitCode {
 pub(crate) struct Hinted {
     message: String,
     pub(crate) hint: String,
+    /// What the program exits with.
+    pub(crate) code: u8,
 }
 
 impl std::fmt::Display for Hinted {
@@ -44,7 +49,12 @@ impl std::error::Error for Hinted {}
 
 /// An error with a hint.
 pub(crate) fn hinted(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
-    Hinted { message: message.into(), hint: hint.into() }.into()
+    hinted_as(1, message, hint)
+}
+
+/// The same, where the exit code says more than that something failed.
+pub(crate) fn hinted_as(code: u8, message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
+    Hinted { message: message.into(), hint: hint.into(), code }.into()
 }
 
 /// Colour on terminals, unless NO_COLOR is set (<https://no-color.org>).
@@ -55,10 +65,15 @@ pub(crate) fn paint() -> Paint {
 
 /// Writes data to stdout. A reader that went away (`| head`) is no failure.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    print_more(text).map(drop)
+}
+
+/// Writes one of many pieces of data to stdout, and says whether there is still a reader.
+pub(crate) fn print_more(text: &str) -> anyhow::Result<bool> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => Ok(result?),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        result => Ok(result.map(|()| true)?),
     }
 }
 

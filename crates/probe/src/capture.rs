@@ -1,5 +1,6 @@
 //! Packets that pass an interface, or all interfaces of a namespace.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
@@ -143,30 +144,38 @@ const ARPHRD_IPGRE: u16 = 778;
 const ARPHRD_RAWIP: u16 = 519;
 const ARPHRD_NONE: u16 = 0xfffe;
 
-fn packet(captured: &sys::Captured<'_>) -> Packet {
-    let link = match captured.hardware {
+/// What packets begin with on an interface of this kind.
+pub(crate) fn link_type(hardware: u16) -> LinkType {
+    match hardware {
         ARPHRD_TUNNEL | ARPHRD_TUNNEL6 | ARPHRD_SIT | ARPHRD_IPGRE | ARPHRD_RAWIP | ARPHRD_NONE => {
             LinkType::Ip
         }
         _ => LinkType::Ethernet,
-    };
-    let mut data = captured.data.to_vec();
-    let mut original_bytes = captured.original_bytes;
-    // Back to where it was on the wire: behind the two addresses.
-    const ADDRESSES: usize = 12;
-    if let (Some((protocol, tag)), LinkType::Ethernet, true) = (captured.vlan, link, data.len() >= ADDRESSES)
-    {
-        let [p1, p2] = protocol.to_be_bytes();
-        let [t1, t2] = tag.to_be_bytes();
-        data.splice(ADDRESSES..ADDRESSES, [p1, p2, t1, t2]);
-        original_bytes += 4;
     }
+}
+
+/// The packet as it was on the wire, and its length there: the kernel has taken its VLAN tag out, which goes back behind the two addresses.
+pub(crate) fn with_tag<'a>(captured: &sys::Captured<'a>, link: LinkType) -> (Cow<'a, [u8]>, u32) {
+    const ADDRESSES: usize = 12;
+    match captured.vlan {
+        Some((protocol, tag)) if link == LinkType::Ethernet && captured.data.len() >= ADDRESSES => {
+            let (addresses, rest) = captured.data.split_at(ADDRESSES);
+            let data = [addresses, &protocol.to_be_bytes(), &tag.to_be_bytes(), rest].concat();
+            (Cow::Owned(data), captured.original_bytes + 4)
+        }
+        _ => (Cow::Borrowed(captured.data), captured.original_bytes),
+    }
+}
+
+fn packet(captured: &sys::Captured<'_>) -> Packet {
+    let link = link_type(captured.hardware);
+    let (data, original_bytes) = with_tag(captured, link);
     Packet {
         at_ns: captured.at_ns,
         interface: captured.interface,
         outgoing: captured.outgoing,
         link,
         original_bytes,
-        data,
+        data: data.into_owned(),
     }
 }

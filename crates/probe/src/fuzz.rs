@@ -3,6 +3,7 @@
 use model::IfIndex;
 
 use crate::capture::{LinkType, Packet};
+use crate::filter::{Filter, MOST_STEPS, Names};
 use crate::matcher::{Matcher, Protocol};
 use crate::pcapng::Writer;
 use crate::{http, icmp};
@@ -26,6 +27,7 @@ pub fn received(bytes: &[u8]) {
             original_bytes,
             data: bytes.to_vec(),
         };
+        crate::dissect::dissect(link, bytes, &[8472]);
         let protocols = [Protocol::Arp, Protocol::Icmp, Protocol::Tcp, Protocol::Udp];
         let is = |protocol| Matcher { protocol: Some(protocol), ..Matcher::default() }.matches(&packet);
         assert!(protocols.into_iter().filter(|protocol| is(*protocol)).count() <= 1, "two protocols at once");
@@ -39,6 +41,40 @@ pub fn received(bytes: &[u8]) {
     }
     if let Ok((status, _)) = http::head(bytes) {
         assert!((100..600).contains(&status));
+    }
+}
+
+/// Reads a text as a filter. Its programs are what the kernel takes; what is wrong with it can be shown.
+pub fn filter(text: &str) {
+    let pod = |name: &str| match name.len() % 3 {
+        0 => Vec::new(),
+        1 => vec![[10, 244, 0, 7].into()],
+        _ => vec![[10, 244, 0, 7].into(), [0xfd00, 0, 0, 0, 0, 0, 0, 7].into()],
+    };
+    match Filter::parse(text, &Names { pod: &pod, vxlan_ports: &[8472] }) {
+        Err(error) => {
+            assert!(error.at.start <= error.at.end && error.at.end <= text.len().max(1), "{:?}", error.at);
+            assert!(!error.to_string().contains(char::is_control));
+            let pointed = error.pointed(text);
+            assert!(pointed.lines().count() <= 2 && !pointed.replace('\n', "").contains(char::is_control));
+            assert!(pointed.lines().all(|line| line.chars().count() <= 60), "{pointed}");
+        }
+        Ok(filter) => {
+            for link in [LinkType::Ethernet, LinkType::Ip] {
+                let program = filter.program(link, 96);
+                assert!((1..=MOST_STEPS).contains(&program.len()));
+                for (at, step) in program.iter().enumerate() {
+                    let left = program.len() - at - 1;
+                    let far = match step.code & 7 {
+                        5 if step.code == 5 => step.k as usize,
+                        5 => usize::from(step.jt.max(step.jf)),
+                        6 => continue,
+                        _ => 0,
+                    };
+                    assert!(far < left, "{text}: {at} of {}: {step:?}", program.len());
+                }
+            }
+        }
     }
 }
 

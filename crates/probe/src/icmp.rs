@@ -85,15 +85,27 @@ impl Ear {
             let sum = checksum(&message);
             message[2..4].copy_from_slice(&sum.to_be_bytes());
         }
+        self.send(to, 0, &message)
+    }
+
+    /// Sends from this address from now on, and hears only what is for it.
+    pub(crate) fn bind(&self, source: IpAddr, scope: u32) -> io::Result<()> {
+        match source {
+            IpAddr::V4(source) => rustix::net::bind(&self.fd, &SocketAddrV4::new(source, 0))?,
+            IpAddr::V6(source) => rustix::net::bind(&self.fd, &SocketAddrV6::new(source, 0, 0, scope))?,
+        }
+        Ok(())
+    }
+
+    /// Sends a message as it is.
+    pub(crate) fn send(&self, to: IpAddr, scope: u32, message: &[u8]) -> io::Result<()> {
         let none = SendFlags::empty();
         match to {
-            IpAddr::V4(to) => {
-                rustix::net::sendto(&self.fd, &message, none, &SocketAddrV4::new(to, 0))?;
-            }
+            IpAddr::V4(to) => rustix::net::sendto(&self.fd, message, none, &SocketAddrV4::new(to, 0))?,
             IpAddr::V6(to) => {
-                rustix::net::sendto(&self.fd, &message, none, &SocketAddrV6::new(to, 0, 0, 0))?;
+                rustix::net::sendto(&self.fd, message, none, &SocketAddrV6::new(to, 0, 0, scope))?
             }
-        }
+        };
         Ok(())
     }
 
@@ -192,7 +204,7 @@ fn quote(v6: bool, packet: &[u8]) -> Option<Quote> {
 }
 
 /// RFC 1071.
-fn checksum(bytes: &[u8]) -> u16 {
+pub(crate) fn checksum(bytes: &[u8]) -> u16 {
     let words =
         bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |b| u32::from(*b)));
     let mut sum: u32 = words.sum();

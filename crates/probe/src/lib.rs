@@ -5,18 +5,23 @@
 //! that says why not, and who said so. A probe judges nothing and tries nothing again.
 
 pub mod capture;
+pub mod dissect;
 pub mod failure;
+pub mod filter;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 pub mod http;
 mod icmp;
 pub mod listen;
+pub mod listening;
+pub mod marked;
 pub mod matcher;
 pub mod path_mtu;
 pub mod pcapng;
 pub mod ping;
 pub mod recording;
 pub mod route;
+pub mod save;
 pub mod tcp;
 pub mod throughput;
 pub mod udp;

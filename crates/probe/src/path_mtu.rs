@@ -7,7 +7,7 @@ use serde::Serialize;
 use sys::NetNs;
 
 use crate::failure::{Failure, Notice};
-use crate::ping::{Ping, Pinger};
+use crate::ping::{Ping, Pinger, Pong};
 use crate::route;
 
 /// What was found.
@@ -43,11 +43,15 @@ pub fn path_mtu(from: &NetNs, to: IpAddr, patience: Duration) -> Result<PathMtu,
     let mut pinger = Pinger::open(from, to)?;
     let smallest = Ping::smallest(to.is_ipv6());
     // The first one may wait for neighbours to be found, a second on each link.
-    pinger.ping(Some(smallest), patience)?;
-    let left = deadline.saturating_duration_since(Instant::now());
-    let usual = pinger.ping(Some(smallest), left.max(SHORTEST_WAIT))?;
+    let first = any_answer(&mut pinger, smallest, patience)?;
+    let enough = |pong: Pong| (pong.after * TIMES_THE_USUAL).max(SHORTEST_WAIT);
+    let mut again = (0..TRIES).map_while(|_| {
+        let left = deadline.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then(|| pinger.ping(Some(smallest), enough(first).min(left)))
+    });
+    let usual = again.find_map(Result::ok).unwrap_or(first);
     let mut search = Search {
-        wait: (usual.after * TIMES_THE_USUAL).max(SHORTEST_WAIT),
+        wait: enough(usual),
         pinger,
         deadline,
         smallest,
@@ -70,6 +74,20 @@ pub fn path_mtu(from: &NetNs, to: IpAddr, patience: Duration) -> Result<PathMtu,
             Answer::Came | Answer::TooBig(..) => search.found.vanishes_from = None,
         }
     }
+}
+
+/// The first answer of all. Any packet may be lost, and nobody knows how long one takes: each is waited for twice as long as the one
+/// before.
+fn any_answer(pinger: &mut Pinger, bytes: u32, patience: Duration) -> Result<Pong, Failure> {
+    const TRIES: u32 = 4;
+    let part = patience / ((1 << TRIES) - 1);
+    for number in 0..TRIES {
+        match pinger.ping(Some(bytes), part * (1 << number)) {
+            Err(Failure::Silence { .. }) => {}
+            answer => return answer,
+        }
+    }
+    Err(Failure::Silence { waited: patience })
 }
 
 struct Search {

@@ -10,10 +10,13 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_TEST_RUN: libc::c_int = 10;
+const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_BTF_LOAD: libc::c_int = 18;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_PROG_TYPE_RAW_TRACEPOINT: u32 = 17;
+const BPF_TCX_INGRESS: u32 = 46;
+const BPF_TCX_EGRESS: u32 = 47;
 
 /// `struct bpf_func_info`: where a function begins, and its type.
 pub type BpfFunction = [u32; 2];
@@ -33,6 +36,7 @@ pub struct BpfArray {
 
 /// `union bpf_attr` for BPF_MAP_CREATE, as far as it is needed. The kernel takes what is missing for zero.
 #[repr(C)]
+#[derive(Clone, Copy)]
 struct MapCreate {
     kind: u32,
     key_bytes: u32,
@@ -42,6 +46,7 @@ struct MapCreate {
 
 /// For BPF_MAP_LOOKUP_BATCH.
 #[repr(C)]
+#[derive(Clone, Copy)]
 struct LookupBatch {
     first: u64,
     next: u64,
@@ -53,13 +58,43 @@ struct LookupBatch {
     flags: u64,
 }
 
+/// For BPF_PROG_QUERY.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct ProgramQuery {
+    interface: u32,
+    attach_type: u32,
+    flags: u32,
+    attach_flags: u32,
+    programs: u64,
+    count: u32,
+    padding: u32,
+    program_flags: u64,
+    links: u64,
+    link_flags: u64,
+    revision: u64,
+}
+
 /// For BPF_BTF_LOAD.
 #[repr(C)]
+#[derive(Clone, Copy)]
 struct TypesLoad {
     types: u64,
     log: u64,
     bytes: u32,
+    log_bytes: u32,
 }
+
+// No padding: the kernel would read that as well, and it is whatever was in that memory. Release builds had the length of a log there, and
+// were refused.
+const _: () = {
+    assert!(size_of::<MapCreate>() == 4 * 4);
+    assert!(size_of::<LookupBatch>() == 6 * 8 + 2 * 4);
+    assert!(size_of::<ProgramQuery>() == 4 * 4 + 8 + 2 * 4 + 4 * 8);
+    assert!(size_of::<TypesLoad>() == 2 * 8 + 2 * 4);
+    assert!(size_of::<ProgramLoad>() == 8 * 8 + 16 + 16 * 4);
+    assert!(size_of::<TestRun>() == 7 * 8 + 6 * 4);
+};
 
 /// For BPF_PROG_LOAD.
 #[repr(C)]
@@ -95,7 +130,7 @@ struct ProgramLoad {
 
 /// For BPF_PROG_TEST_RUN.
 #[repr(C)]
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct TestRun {
     program: u32,
     result: u32,
@@ -187,8 +222,12 @@ impl From<io::Error> for BpfRefusal {
 impl BpfProgram {
     /// Has the kernel check and translate a program (of the kind for raw tracepoints, but it is put on none).
     pub fn load(code: &BpfCode<'_>) -> Result<Self, BpfRefusal> {
-        let mut types =
-            TypesLoad { types: code.types.as_ptr() as u64, log: 0, bytes: length(code.types.len())? };
+        let mut types = TypesLoad {
+            types: code.types.as_ptr() as u64,
+            log: 0,
+            bytes: length(code.types.len())?,
+            log_bytes: 0,
+        };
         let types = descriptor(command(BPF_BTF_LOAD, &mut types)?);
         let mut name = [0u8; 16];
         let shown = code.name.len().min(name.len() - 1);
@@ -236,6 +275,33 @@ impl BpfProgram {
     }
 }
 
+/// The numbers of the programs that see what comes in by an interface of the calling thread's namespace, or what leaves by it, in their
+/// order (tcx, Linux 6.6). A kernel without that has none.
+pub fn tcx_programs(interface: u32, ingress: bool) -> io::Result<Vec<u32>> {
+    match ask_tcx(interface, ingress) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::ENODEV)) => {
+            Ok(Vec::new())
+        }
+        answer => Ok(answer?.0),
+    }
+}
+
+/// The programs, and how often that was changed, with which the kernel's answer ends.
+fn ask_tcx(interface: u32, ingress: bool) -> io::Result<(Vec<u32>, u64)> {
+    // As many as the kernel takes (`BPF_MPROG_MAX`).
+    let mut programs = vec![0u32; 64];
+    let mut attributes = ProgramQuery {
+        interface,
+        attach_type: if ingress { BPF_TCX_INGRESS } else { BPF_TCX_EGRESS },
+        programs: programs.as_mut_ptr() as u64,
+        count: programs.len() as u32,
+        ..ProgramQuery::default()
+    };
+    command(BPF_PROG_QUERY, &mut attributes)?;
+    programs.truncate(attributes.count as usize);
+    Ok((programs, attributes.revision))
+}
+
 /// Loads it again, to hear why not.
 fn what_is_said(mut attributes: ProgramLoad) -> Option<String> {
     let mut log = vec![0u8; LOG_BYTES];
@@ -251,12 +317,27 @@ fn what_is_said(mut attributes: ProgramLoad) -> Option<String> {
     lines.next().map(str::to_owned)
 }
 
+/// What a command is about, and room behind it: the kernel reads no more than it is told there is, but where it answers in there (the
+/// revision of BPF_PROG_QUERY) it writes wherever its own `union bpf_attr` has that.
+#[repr(C)]
+struct Roomy<T> {
+    attributes: T,
+    room: [u64; 32],
+}
+
 /// One bpf(2) call.
-fn command<T>(which: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {
-    // SAFETY: `attributes` is one of the structures above, of which the kernel reads and writes no more than its size; the pointers in
-    // it are to memory of the lengths that stand beside them, which lives longer than the call, and is writable where it is written.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, which, std::ptr::from_mut(attributes), size_of::<T>()) };
+fn command<T: Copy>(which: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {
+    let mut roomy = Roomy { attributes: *attributes, room: [0; 32] };
+    let result = call(which, &mut roomy);
+    *attributes = roomy.attributes;
+    result
+}
+
+fn call<T>(which: libc::c_int, roomy: &mut Roomy<T>) -> io::Result<libc::c_int> {
+    // SAFETY: `attributes` is one of the structures above, of which the kernel reads no more than the size that it is told, and writes
+    // within its union, which is smaller than `Roomy`; the pointers in it are to memory of the lengths that stand beside them, which
+    // lives longer than the call, and is writable where it is written.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, which, std::ptr::from_mut(roomy), size_of::<T>()) };
     match libc::c_int::try_from(result) {
         Ok(result) if result >= 0 => Ok(result),
         _ => Err(io::Error::last_os_error()),
@@ -275,4 +356,37 @@ fn number(fd: &OwnedFd) -> u32 {
 
 fn length(of: usize) -> io::Result<u32> {
     u32::try_from(of).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kernel writes behind the structure: into the room, and not into somebody else's memory.
+    #[test]
+    fn an_answer_that_is_longer_than_the_question_has_room() {
+        /// The beginning of [`ProgramQuery`].
+        #[repr(C)]
+        struct Short([u64; 4]);
+        const LOOPBACK: u64 = 1;
+        const REVISION: usize = 7 - 4;
+        let question = Short([LOOPBACK | u64::from(BPF_TCX_INGRESS) << 32, 0, 0, 0]);
+        let mut roomy = Roomy { attributes: question, room: [0; 32] };
+        match call(BPF_PROG_QUERY, &mut roomy) {
+            Ok(_) => {
+                assert!(roomy.room[REVISION] > 0);
+                let rest = roomy.room.iter().enumerate().filter(|(at, _)| *at != REVISION);
+                assert!(rest.into_iter().all(|(_, word)| *word == 0));
+                assert_eq!(
+                    ask_tcx(1, true).unwrap().1,
+                    roomy.room[REVISION],
+                    "and here it is in the structure"
+                );
+            }
+            // Nobody else may ask; before Linux 6.6 there is none.
+            Err(error) => {
+                assert!(matches!(error.raw_os_error(), Some(libc::EPERM | libc::EINVAL)), "{error}")
+            }
+        }
+    }
 }

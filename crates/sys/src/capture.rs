@@ -9,7 +9,7 @@ use model::IfIndex;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use crate::packet::{attach, bind};
+use crate::packet::{FilterStep, attach_filter, bind};
 
 /// Packets that one call takes at most.
 const BATCH: usize = 32;
@@ -17,19 +17,6 @@ const BATCH: usize = 32;
 const CONTROL_BYTES: usize = 128;
 /// What may wait until it is read. 4,000 full-size packets take about 10 MiB with their overhead.
 const BUFFER_BYTES: usize = 16 << 20;
-
-/// A step of a classic BPF program (linux/filter.h).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FilterStep {
-    /// The operation.
-    pub code: u16,
-    /// How many steps are skipped if it is true.
-    pub jt: u8,
-    /// And if it is false.
-    pub jf: u8,
-    /// Its operand.
-    pub k: u32,
-}
 
 /// A packet as the kernel hands it out.
 #[derive(Debug, Clone, Copy)]
@@ -78,13 +65,7 @@ impl CaptureSocket {
         set(&fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS)?;
         set(&fd, libc::SOL_PACKET, libc::PACKET_AUXDATA)?;
         if !program.is_empty() {
-            let step = |step: &FilterStep| libc::sock_filter {
-                code: step.code,
-                jt: step.jt,
-                jf: step.jf,
-                k: step.k,
-            };
-            attach(&fd, &program.iter().map(step).collect::<Vec<_>>())?;
+            attach_filter(&fd, program)?;
         }
         bind(&fd, interface.unwrap_or(IfIndex(0)), libc::ETH_P_ALL as u16)?;
         let snap_bytes = snap_bytes.clamp(64, 256 * 1024) as usize;

@@ -3,6 +3,25 @@
 use std::io;
 use std::os::fd::RawFd;
 
+/// A thread that was joined has woken who waits for it before the kernel takes it off the list.
+const LOOKS_AT_THREADS: u32 = 20;
+
+/// Before a fork, after which locks of other threads would stay locked for ever in the child; and before setns into user and mount
+/// namespaces, which the kernel refuses to several.
+///
+/// # Errors
+/// `ResourceBusy` when the process has more than one.
+pub(crate) fn require_one_thread() -> io::Result<()> {
+    for _ in 0..LOOKS_AT_THREADS {
+        // A directory has two links and one more for each subdirectory, here for each thread.
+        if rustix::fs::stat("/proc/self/task")?.st_nlink <= 3 {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    Err(io::Error::new(io::ErrorKind::ResourceBusy, "the process has several threads"))
+}
+
 /// Forks a child that has only the descriptors in `keep`, runs `work` and exits; returns in the parent at once.
 ///
 /// `RTM_DELLINK` returns 18 ms after the link is gone, because the caller waits for RCU grace periods so that memory can
@@ -14,10 +33,7 @@ use std::os::fd::RawFd;
 /// `ResourceBusy` when the process has more than one thread (after a fork, locks of the other threads would stay
 /// locked for ever in the child), and the errno of `fork`.
 pub fn fork_detached(keep: &[RawFd], work: impl FnOnce()) -> io::Result<()> {
-    // A directory has two links and one more for each subdirectory, here for each thread.
-    if rustix::fs::stat("/proc/self/task")?.st_nlink > 3 {
-        return Err(io::Error::new(io::ErrorKind::ResourceBusy, "the process has several threads"));
-    }
+    require_one_thread()?;
     let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
     keep.sort_unstable();
     // SAFETY: the process has a single thread, checked above, so the child may allocate and lock as it likes.

@@ -11,8 +11,8 @@ const SO_GET_INFO: libc::c_int = 64;
 const SO_GET_ENTRIES: libc::c_int = 65;
 /// NF_INET_FORWARD
 const FORWARD: usize = 2;
-/// More than this is no ruleset that we want to read on a plugin's way.
-const LARGEST_BYTES: usize = 8 << 20;
+/// More than this is no ruleset that we want to read: kube-proxy's 20,000 rules have 10 MiB.
+const LARGEST_BYTES: usize = 64 << 20;
 
 /// `struct ipt_getinfo`, which is `struct ip6t_getinfo`
 #[repr(C)]

@@ -11,10 +11,14 @@ mod iptables;
 mod lines;
 mod mountns;
 mod netns;
+mod offload;
 mod packet;
 mod process;
+mod ring;
 mod signals;
 mod socket;
+mod standin;
+mod stat;
 mod system;
 mod tap;
 #[cfg(feature = "trace")]
@@ -24,21 +28,25 @@ mod userns;
 pub mod zoo;
 
 pub use activation::inherited_listener;
-pub use bpf::{BpfArray, BpfCode, BpfFunction, BpfProgram, BpfRefusal, BpfRelocation};
-pub use capture::{CaptureSocket, Captured, FilterStep};
+pub use bpf::{BpfArray, BpfCode, BpfFunction, BpfProgram, BpfRefusal, BpfRelocation, tcx_programs};
+pub use capture::{CaptureSocket, Captured};
 pub use child::fork_detached;
 pub use file::UnnamedFile;
 pub use iptables::{LegacyTable, legacy_forward_drops, legacy_table};
 pub use lines::{LineFile, whole as whole_lines, writer as line_writer};
 pub use mountns::MountNs;
 pub use netns::{Entered, NetNs, isolate_thread, when_stranded};
-pub use packet::{PacketSocket, send_frames};
-pub use process::{Process, descriptors_in_flight};
+pub use offload::tx_checksum;
+pub use packet::{FilterStep, PacketSocket, attach_filter, send_frames};
+pub use process::{NamespaceKind, Process, descriptors_in_flight};
+pub use ring::CaptureRing;
 pub use signals::stop_signals;
 pub use socket::{netlink_socket, netns_cookie, never_fragment};
+pub use standin::stand_in;
+pub use stat::ProcessStat;
 pub use system::{
     boot_id, booted_at, earliest_of_boot, hostname, is_root, kernel_release, raise_file_limit, random,
     read_sysctl, since_boot, write_sysctl,
 };
 pub use tap::Tap;
-pub use userns::{enter_keeper, start_keeper};
+pub use userns::{enter_keeper, is_initial_user_namespace, start_keeper};

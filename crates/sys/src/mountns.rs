@@ -43,13 +43,18 @@ impl MountNs {
         self.run(|| NetNs::open(path))
     }
 
+    /// Moves the calling thread into a new mount namespace, for good. What is mounted there is seen nowhere else.
+    pub fn move_into_new() -> io::Result<()> {
+        unshare(UnshareFlags::FS | UnshareFlags::NEWNS)?;
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        Ok(rustix::mount::mount_change("/", private)?)
+    }
+
     /// Runs `work` in a new mount namespace, on a thread made for it. What is mounted there is seen nowhere else, and gone at the end.
     pub fn run_in_new<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
         std::thread::scope(|scope| {
             let worker = scope.spawn(|| {
-                unshare(UnshareFlags::FS | UnshareFlags::NEWNS)?;
-                let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-                rustix::mount::mount_change("/", private)?;
+                Self::move_into_new()?;
                 work()
             });
             worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use model::IfIndex;
@@ -24,7 +24,7 @@ impl PacketSocket {
         // Protocol 0 receives nothing before bind: no frame gets in ahead of the filter.
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = rustix::net::socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None)?;
-        attach(&fd, &udp_filter(udp_port))?;
+        attach(fd.as_fd(), &udp_filter(udp_port))?;
         bind(&fd, interface, libc::ETH_P_IP as u16)?;
         Ok(Self { fd })
     }
@@ -79,8 +79,29 @@ pub fn send_frames<'a>(interface: IfIndex, frames: impl IntoIterator<Item = &'a 
     Ok(())
 }
 
-/// Has a socket drop what the program does not let pass.
-pub(crate) fn attach(fd: &OwnedFd, filter: &[libc::sock_filter]) -> io::Result<()> {
+/// A step of a classic BPF program (linux/filter.h).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FilterStep {
+    /// The operation.
+    pub code: u16,
+    /// How many steps are skipped if it is true.
+    pub jt: u8,
+    /// And if it is false.
+    pub jf: u8,
+    /// Its operand.
+    pub k: u32,
+}
+
+/// Has a socket drop what the program does not let pass, in place of the program that it had.
+///
+/// # Errors
+/// `EINVAL` for a program that the kernel refuses.
+pub fn attach_filter(socket: impl AsFd, program: &[FilterStep]) -> io::Result<()> {
+    let step = |step: &FilterStep| libc::sock_filter { code: step.code, jt: step.jt, jf: step.jf, k: step.k };
+    attach(socket.as_fd(), &program.iter().map(step).collect::<Vec<_>>())
+}
+
+fn attach(fd: BorrowedFd<'_>, filter: &[libc::sock_filter]) -> io::Result<()> {
     let length = u16::try_from(filter.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let program = libc::sock_fprog { len: length, filter: filter.as_ptr().cast_mut() };
     // SAFETY: the pointer and the length describe `program`, which points to `filter`; the kernel copies both.

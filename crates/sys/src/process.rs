@@ -3,11 +3,17 @@
 use std::io;
 use std::io::IoSliceMut;
 use std::mem::{MaybeUninit, size_of};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
+use rustix::process::{Gid, Pid, PidfdFlags, PidfdGetfdFlags, Uid};
+use rustix::thread::{
+    ThreadNameSpaceType, move_into_thread_name_spaces, set_thread_groups, set_thread_res_gid,
+    set_thread_res_uid,
+};
+
+use crate::child::require_one_thread;
 
 /// The kernel puts at most so many descriptors into one message (`SCM_MAX_FD`, include/net/scm.h).
 const MOST_IN_A_MESSAGE: usize = 253;
@@ -36,10 +42,76 @@ impl Process {
         matches!(rustix::event::poll(&mut poll, Some(&now)), Ok(0))
     }
 
+    /// Moves this process, which has one thread, into some of its namespaces, all at once or none (setns with a pidfd, Linux 5.8).
+    /// Into a pid namespace come only children that are made afterwards. In a user namespace it becomes root, if that has one.
+    ///
+    /// # Errors
+    /// `NotFound` when the process has ended, and what setns says.
+    pub fn join(&self, kinds: &[NamespaceKind]) -> io::Result<()> {
+        require_one_thread()?;
+        let wanted = kinds.iter().fold(ThreadNameSpaceType::empty(), |all, kind| {
+            all | match kind {
+                NamespaceKind::Net => ThreadNameSpaceType::NETWORK,
+                NamespaceKind::Mount => ThreadNameSpaceType::MOUNT,
+                NamespaceKind::Pid => ThreadNameSpaceType::PROCESS_ID,
+                NamespaceKind::Uts => ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME,
+                NamespaceKind::Ipc => ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION,
+                NamespaceKind::Cgroup => ThreadNameSpaceType::CONTROL_GROUP,
+                NamespaceKind::User => ThreadNameSpaceType::USER,
+            }
+        });
+        move_into_thread_name_spaces(self.pidfd.as_fd(), wanted).map_err(|error| match error {
+            rustix::io::Errno::SRCH => io::ErrorKind::NotFound.into(),
+            error => io::Error::from(error),
+        })?;
+        if kinds.contains(&NamespaceKind::User) {
+            // All capabilities are there, but exec leaves them only to root. A namespace without a root (EINVAL) is entered as nobody.
+            let _ = set_thread_groups(&[]);
+            let _ = set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT);
+            let _ = set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT);
+        }
+        Ok(())
+    }
+
     /// A duplicate of one of its descriptors (Linux 5.6; asks for ptrace permission).
     pub fn descriptor(&self, fd: u32) -> io::Result<OwnedFd> {
         let fd = i32::try_from(fd).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         Ok(rustix::process::pidfd_getfd(&self.pidfd, fd, PidfdGetfdFlags::empty())?)
+    }
+}
+
+/// To poll: readable once it has ended.
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+/// Kinds of namespaces that a process can join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "they are the kernel's")]
+pub enum NamespaceKind {
+    Net,
+    Mount,
+    Pid,
+    Uts,
+    Ipc,
+    Cgroup,
+    User,
+}
+
+impl NamespaceKind {
+    /// Its name in /proc/PID/ns.
+    pub fn file(self) -> &'static str {
+        match self {
+            NamespaceKind::Net => "net",
+            NamespaceKind::Mount => "mnt",
+            NamespaceKind::Pid => "pid",
+            NamespaceKind::Uts => "uts",
+            NamespaceKind::Ipc => "ipc",
+            NamespaceKind::Cgroup => "cgroup",
+            NamespaceKind::User => "user",
+        }
     }
 }
 

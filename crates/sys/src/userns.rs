@@ -9,6 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountPropagationFlags;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
+use crate::child::require_one_thread;
 use crate::netns::unshare;
 
 /// Starts a process that does nothing but keep a user and a mount namespace, in which the caller's user is root, and returns its
@@ -20,10 +21,7 @@ use crate::netns::unshare;
 /// `ResourceBusy` when the process has several threads, what the kernel says when users may not have namespaces of their own
 /// (EPERM, ENOSPC), and what `prepare` returns.
 pub fn start_keeper(prepare: impl FnOnce() -> io::Result<()>) -> io::Result<u32> {
-    // A directory has two links and one more for each subdirectory, here for each thread.
-    if rustix::fs::stat("/proc/self/task")?.st_nlink > 3 {
-        return Err(io::Error::new(io::ErrorKind::ResourceBusy, "the process has several threads"));
-    }
+    require_one_thread()?;
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     // SAFETY: the process has a single thread, checked above, so the child may allocate and lock as it likes.
@@ -86,4 +84,10 @@ pub fn enter_keeper(pid: u32) -> io::Result<()> {
     move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User))?;
     move_into_link_name_space(mount.as_fd(), Some(LinkNameSpaceType::Mount))?;
     Ok(())
+}
+
+/// Whether the calling process is in the user namespace in which all users are, so that its privileges are the machine's.
+pub fn is_initial_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().eq(["0", "0", "4294967295"])
 }

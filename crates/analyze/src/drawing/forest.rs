@@ -89,6 +89,11 @@ pub(super) fn arrange(items: &[Item], ties: &[Tie<'_>], forest: &Forest, metrics
         if number > 0 {
             x += arranging.gap(forest.roots[number - 1], *root);
         }
+        // A level wire may lead past roots of other tiers.
+        let mut before = forest.roots[..number].iter().rev();
+        if let Some(before) = before.find(|before| forest.depth[**before] == forest.depth[*root]) {
+            x = x.max(arranging.boxes[*before].right() + arranging.gap(*before, *root));
+        }
         arranging.place(*root, x);
         x += arranging.trees[*root].width;
     }

@@ -39,6 +39,11 @@ impl Rect {
         self.x < other.right() && other.x < self.right() && self.y < other.bottom() && other.y < self.bottom()
     }
 
+    /// With so much more on each side.
+    pub(super) fn grown(self, by: i32) -> Rect {
+        Rect { x: self.x - by, y: self.y - by, w: self.w + 2 * by, h: self.h + 2 * by }
+    }
+
     fn moved(self, by: Point) -> Rect {
         Rect { x: self.x + by.x, y: self.y + by.y, ..self }
     }
@@ -324,19 +329,30 @@ fn scope(items: &[Item], ties: &[Tie<'_>], metrics: &Metrics) -> Arranged {
         near[a].push((b, at));
         near[b].push((a, at));
     }
+    let mut parts: Vec<(Vec<usize>, Arranged)> = tiers::parts(&near, |_| true)
+        .into_iter()
+        .map(|part| {
+            let place = |item: usize| part.binary_search(&item).ok();
+            let own_items: Vec<Item> = part.iter().map(|item| items[*item].clone()).collect();
+            let own_ties: Vec<Tie<'_>> = ties
+                .iter()
+                .filter_map(|tie| {
+                    Some(Tie { items: [place(tie.items[0])?, place(tie.items[1])?], ..tie.clone() })
+                })
+                .collect();
+            let arranged = connected(&own_items, &own_ties, metrics);
+            (part, arranged)
+        })
+        .collect();
+    let in_a_row: i32 = parts.iter().map(|(_, part)| part.size.w + metrics.gap.w * 2).sum();
+    if in_a_row > metrics.width {
+        // Lines come into a frame from above: they would run through whatever stands there.
+        parts.sort_by_key(|(_, part)| part.entries.is_empty());
+    }
     let mut whole = Arranged { rects: vec![Rect::default(); items.len()], ..Arranged::default() };
     let (mut at, mut row) = (Point::default(), 0);
-    for part in tiers::parts(&near, |_| true) {
-        let place = |item: usize| part.binary_search(&item).ok();
-        let own_items: Vec<Item> = part.iter().map(|item| items[*item].clone()).collect();
-        let own_ties: Vec<Tie<'_>> = ties
-            .iter()
-            .filter_map(|tie| {
-                Some(Tie { items: [place(tie.items[0])?, place(tie.items[1])?], ..tie.clone() })
-            })
-            .collect();
-        let arranged = connected(&own_items, &own_ties, metrics);
-        if at.x > 0 && at.x + arranged.size.w > metrics.width {
+    for (part, arranged) in parts {
+        if arranged.entries.is_empty() && at.x > 0 && at.x + arranged.size.w > metrics.width {
             at = Point { x: 0, y: at.y + row + metrics.gap.h * 2 };
             row = 0;
         }

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use super::dot::{colours, outline};
-use super::{Graph, Kind, Mark, Style, Vertex, plain};
+use super::layout::layout;
+use super::{Edge, Graph, Kind, Mark, Style, Vertex, plain};
 
 const KINDS: [(Kind, &str); 9] = [
     (Kind::Uplink, "uplink"),
@@ -31,14 +32,27 @@ pub fn mermaid(graph: &Graph) -> String {
     for (at, vertex) in members(graph, None) {
         write_vertex(&mut out, "  ", at, vertex);
     }
+    let is_upward = upward(graph);
     for edge in &graph.edges {
-        let [a, b] = edge.ends.each_ref();
+        // Mermaid puts the first of two above the second.
+        let [mut a, mut b] = edge.ends.each_ref();
+        if is_upward(edge) {
+            std::mem::swap(&mut a, &mut b);
+        }
         let mut lines = Vec::new();
         let ends = [a.lines.join(" "), edge.middle.join(", "), b.lines.join(" ")];
         lines.extend(ends.iter().filter(|line| !line.is_empty()));
-        let line = if edge.style == Style::Tunnel { "-.-" } else { "---" };
+        let line = if edge.style == Style::Link { "---" } else { "-.-" };
         let label = if lines.is_empty() { String::new() } else { format!("|{}|", quoted(&lines)) };
         let _ = writeln!(out, "  n{} {line}{label} n{}", a.vertex, b.vertex);
+    }
+    // Dots are for what is within a namespace; tunnels have their own colour, as in the SVG.
+    for (at, _) in graph.edges.iter().enumerate().filter(|(_, edge)| edge.style == Style::Tunnel) {
+        let _ = writeln!(out, "  linkStyle {at} stroke:#0891b2,stroke-width:2px,stroke-dasharray:6 4");
+    }
+    for (number, frame) in graph.frames.iter().enumerate() {
+        let line = outline(frame.mark).unwrap_or("#cbd5e1");
+        let _ = writeln!(out, "  style f{number} fill:#f8fafc,stroke:{line},color:#0f172a");
     }
     for (kind, name) in KINDS {
         if graph.vertices.iter().any(|vertex| vertex.kind == kind) {
@@ -61,6 +75,15 @@ pub fn mermaid(graph: &Graph) -> String {
         }
     }
     out
+}
+
+/// Whether an edge's second end is above its first in our own layout, in whose order mermaid's comes out alike.
+fn upward(graph: &Graph) -> impl Fn(&Edge) -> bool {
+    let places = layout(graph, &super::svg::METRICS).vertices;
+    move |edge| {
+        let [from, to] = edge.ends.each_ref().map(|end| places.get(end.vertex).map(|rect| rect.y));
+        to < from
+    }
 }
 
 fn members(graph: &Graph, frame: Option<usize>) -> impl Iterator<Item = (usize, &Vertex)> {

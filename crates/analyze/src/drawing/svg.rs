@@ -97,7 +97,7 @@ const DARK: &str = "<style>
 </style>
 ";
 
-const METRICS: Metrics = Metrics {
+pub(super) const METRICS: Metrics = Metrics {
     vertex: |vertex| {
         let widest = vertex.lines.iter().map(|line| mono(line)).max().unwrap_or(0);
         let w = (sans(&plain(&vertex.title), NAME).max(widest) + 32).max(84);

@@ -33,7 +33,9 @@ fn level(graph: &Graph, layout: &Layout, metrics: &Metrics, edge: &Edge) -> Opti
     }
     let y = (top + bottom) / 2;
     let way = Rect { x: left.right(), y, w: right.x - left.right(), h: metrics.stroke };
-    if layout.vertices.iter().any(|rect| rect.meets(way)) {
+    // It keeps a distance from boxes that it passes, and its words from all.
+    let kept_clear: Vec<Rect> = layout.vertices.iter().map(|rect| rect.grown(metrics.ease)).collect();
+    if kept_clear.iter().enumerate().any(|(at, rect)| !ends.contains(&at) && rect.meets(way)) {
         return None;
     }
     // Frames have borders: the words stand between those.
@@ -54,7 +56,7 @@ fn level(graph: &Graph, layout: &Layout, metrics: &Metrics, edge: &Edge) -> Opti
     let labels: Vec<Label> =
         edge.middle.iter().enumerate().map(|(number, words)| label(number, words)).collect();
     let areas: Vec<Rect> = labels.iter().map(|label| label.area(metrics)).collect();
-    let is_free = |area: &Rect| !layout.vertices.iter().any(|rect| rect.meets(*area));
+    let is_free = |area: &Rect| !kept_clear.iter().any(|rect| rect.meets(*area));
     let crosses_frame = layout.frames.iter().enumerate().any(|(at, frame)| {
         let is_own = frames.contains(&Some(at));
         (!is_own && frame.meets(way))

@@ -490,6 +490,7 @@ pub(crate) fn observe(pods: &[Pod], eyes: &Eyes) -> Snapshot {
         podman_leases: Vec::new(),
         dhcp_leases: Vec::new(),
         heard: std::collections::BTreeMap::new(),
+        log: None,
         kubelet_pods: None,
         runtimes: [RuntimeKind::Containerd, RuntimeKind::Docker]
             .into_iter()
@@ -506,10 +507,9 @@ pub(crate) fn observe(pods: &[Pod], eyes: &Eyes) -> Snapshot {
         elements: elements.iter().map(|(number, pod)| element(pod, *number)).collect(),
         plugin_rules: plugin_rules(&elements),
         nft_tables: Vec::new(),
-        routes: Vec::new(),
-        neighbours: Vec::new(),
-        fdb: Vec::new(),
-        sysctls: std::collections::BTreeMap::new(),
+        kernel_options: Default::default(),
+        stack: model::Stack::default(),
+        neighbour_tables: Vec::new(),
         flows: flows(pods),
         conntrack: None,
         coverage: eyes

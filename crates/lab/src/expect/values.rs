@@ -70,6 +70,10 @@ pub(super) fn target(text: &str, word: Word<'_>, wiring: &Wiring) -> Result<Targ
 /// A machine's name.
 pub(super) fn machine(text: &str, word: Word<'_>, wiring: &Wiring) -> Result<String, ExpectError> {
     match wiring.machine(text) {
+        Some(machine) if !machine.is_there() => {
+            let name = Word { text, ..word };
+            Err(word.wrong(format!("{} has ended", name.shown()), "its namespace is gone"))
+        }
         Some(machine) => Ok(machine.name.clone()),
         None => {
             let name = Word { text, ..word };

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use model::{Protocol, Route, RuleElement};
+use model::{Link, Protocol, Route, RuleElement};
 
 use super::{Import, given, notes};
 
-const TABLE_MAIN: u32 = 254;
+pub(super) const TABLE_MAIN: u32 = 254;
 const NUD_NOARP: u16 = 0x40;
 const NUD_PERMANENT: u16 = 0x80;
 
@@ -32,7 +32,7 @@ impl Import<'_> {
     }
 
     fn routes(&mut self) {
-        for route in &self.snapshot.routes {
+        for route in &self.snapshot.stack.routes {
             let to = route.destination.addr();
             let is_own_kind = match to {
                 IpAddr::V4(v4) => v4.is_link_local() && route.gateway.is_none() || v4.is_multicast(),
@@ -59,14 +59,7 @@ impl Import<'_> {
     /// Whether it came with an address.
     fn is_connected(&self, route: &Route) -> bool {
         let device = route.device.and_then(|device| self.host_link(device));
-        route.gateway.is_none()
-            && device.is_some_and(|device| {
-                device
-                    .addresses
-                    .iter()
-                    .any(|net| net.trunc() == route.destination && net.prefix_len() < net.max_prefix_len())
-                    || given(device).iter().any(|net| IpNet::from(net.addr()) == route.destination)
-            })
+        device.is_some_and(|device| is_connected(route, device))
     }
 
     /// In the words of `ip route`; `None` where its interface is not in the lab.
@@ -74,45 +67,14 @@ impl Import<'_> {
         let index = route.device?;
         let device = self.devices.get(&index)?;
         let link = self.host_link(index).filter(|link| link.up)?;
-        let mut words = match route.destination {
-            net if net.prefix_len() == 0 && net.addr().is_ipv4() => "default".to_owned(),
-            net if net.prefix_len() == net.max_prefix_len() => net.addr().to_string(),
-            net => net.to_string(),
-        };
-        // A gateway of the other family is nothing that a topology can say.
-        let same = |gateway: &IpAddr| gateway.is_ipv4() == route.destination.addr().is_ipv4();
-        if route.gateway.is_some_and(|gateway| !same(&gateway)) {
-            return None;
-        }
-        if let Some(gateway) = route.gateway {
-            words.push_str(&format!(" via {gateway}"));
-        }
-        words.push_str(&format!(" dev {device}"));
-        let is_near = |gateway: IpAddr| {
-            let link_local = matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
-            link_local || link.addresses.iter().any(|net| net.contains(&gateway))
-        };
-        if route.gateway.is_some_and(|gateway| !is_near(gateway)) {
-            words.push_str(" onlink");
-        }
-        let kept = |source: &IpAddr| {
-            let links =
-                self.host.links.iter().filter(|link| self.devices.contains_key(&link.index) || link.loopback);
-            links.flat_map(given).any(|net| net.addr() == *source)
-        };
-        if let Some(source) = route.source.filter(kept) {
-            words.push_str(&format!(" src {source}"));
-        }
-        // What IPv6 has unless somebody says otherwise.
-        let usual = if route.destination.addr().is_ipv4() { 0 } else { 1024 };
-        if route.priority != usual && route.priority != 0 {
-            words.push_str(&format!(" metric {}", route.priority));
-        }
-        Some(words)
+        let links =
+            self.host.links.iter().filter(|link| self.devices.contains_key(&link.index) || link.loopback);
+        let kept: Vec<IpAddr> = links.flat_map(given).map(|net| net.addr()).collect();
+        words(route, device, link, &kept)
     }
 
     fn neighbours(&mut self) {
-        for neighbour in &self.snapshot.neighbours {
+        for neighbour in &self.snapshot.stack.neighbours {
             let (Some(device), Some(mac)) = (self.devices.get(&neighbour.device), neighbour.mac) else {
                 continue;
             };
@@ -125,7 +87,7 @@ impl Import<'_> {
 
     fn forwarding(&mut self) {
         let mut nodes = BTreeSet::new();
-        for entry in &self.snapshot.fdb {
+        for entry in &self.snapshot.stack.fdb {
             let Some(link) = self.host_link(entry.device) else { continue };
             let Some(device) = self.devices.get(&entry.device) else { continue };
             nodes.extend(entry.remote);
@@ -196,7 +158,7 @@ impl Import<'_> {
         let has_v6 = self.host.links.iter().filter(|link| self.devices.contains_key(&link.index));
         let has_v6 = has_v6.flat_map(given).any(|net| net.addr().is_ipv6());
         for (name, usual) in SYSCTLS {
-            let Some(value) = self.snapshot.sysctls.get(name).filter(|value| *value != usual) else {
+            let Some(value) = self.snapshot.stack.sysctls.get(name).filter(|value| *value != usual) else {
                 continue;
             };
             // A file may say anything.
@@ -211,4 +173,47 @@ impl Import<'_> {
             self.node.sysctls.insert(name.to_owned(), value.clone());
         }
     }
+}
+
+/// Whether a route came with an address of its interface.
+pub(super) fn is_connected(route: &Route, device: &Link) -> bool {
+    let is_subnet = |net: &IpNet| net.trunc() == route.destination && net.prefix_len() < net.max_prefix_len();
+    route.gateway.is_none()
+        && (device.addresses.iter().any(is_subnet)
+            || given(device).iter().any(|net| IpNet::from(net.addr()) == route.destination))
+}
+
+/// A route in the words of `ip route`, by an interface that is called so in the lab; its source only if that is one of those that are kept.
+/// `None` for one that a topology cannot say.
+pub(super) fn words(route: &Route, device: &str, link: &Link, kept: &[IpAddr]) -> Option<String> {
+    // A gateway of the other family is nothing that a topology can say, nor several.
+    let is_other = |gateway: IpAddr| gateway.is_ipv4() != route.destination.addr().is_ipv4();
+    if !route.kind.is_unicast() || !route.hops.is_empty() || route.gateway.is_some_and(is_other) {
+        return None;
+    }
+    let mut words = match route.destination {
+        net if net.prefix_len() == 0 && net.addr().is_ipv4() => "default".to_owned(),
+        net if net.prefix_len() == net.max_prefix_len() => net.addr().to_string(),
+        net => net.to_string(),
+    };
+    if let Some(gateway) = route.gateway {
+        words.push_str(&format!(" via {gateway}"));
+    }
+    words.push_str(&format!(" dev {device}"));
+    let is_near = |gateway: IpAddr| {
+        let link_local = matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        link_local || link.addresses.iter().any(|net| net.contains(&gateway))
+    };
+    if route.gateway.is_some_and(|gateway| !is_near(gateway)) {
+        words.push_str(" onlink");
+    }
+    if let Some(source) = route.source.filter(|source| kept.contains(source)) {
+        words.push_str(&format!(" src {source}"));
+    }
+    // What IPv6 has unless somebody says otherwise.
+    let usual = if route.destination.addr().is_ipv4() { 0 } else { 1024 };
+    if route.priority != usual && route.priority != 0 {
+        words.push_str(&format!(" metric {}", route.priority));
+    }
+    Some(words)
 }

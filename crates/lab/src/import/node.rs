@@ -3,11 +3,13 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use model::{IfIndex, Link};
+use model::{IfIndex, Link, Vlans};
 
 use super::{Import, given, mac, many, mtu, names, notes};
 use crate::resolve::vxlan_cost;
-use crate::topology::{self, Bridge, End, LinkSettings, Machine, Macvlan, Vxlan};
+use crate::topology::{
+    self, Bridge, End, LinkSettings, Machine, Macvlan, MacvlanMode, OneOrMany, VlanWords, Vxlan,
+};
 
 impl<'a> Import<'a> {
     /// Bridges first, then what may be a port of one. The veths of pods are made with them.
@@ -55,14 +57,28 @@ impl<'a> Import<'a> {
     fn bridge(&mut self, link: &Link) {
         let name = self.take(link);
         let addresses = self.free(link.index, &name, given(link));
-        let bridge = Bridge { addresses: many(addresses), mac: mac(link), mtu: mtu(link), stp: false };
+        match link.bridge {
+            None => self.notes.add(notes::UNKNOWN_BRIDGE, &name),
+            Some(settings) if settings.vlan_filtering && link.vlans.is_none() => {
+                self.notes.add(notes::UNKNOWN_VLANS, &name);
+            }
+            Some(_) => {}
+        }
+        let bridge = Bridge {
+            addresses: many(addresses),
+            mac: mac(link),
+            mtu: mtu(link),
+            stp: link.bridge.is_some_and(|settings| settings.stp),
+            vlan_filtering: link.bridge.is_some_and(|settings| settings.vlan_filtering),
+            vlans: vlans_of(link, link),
+        };
         self.node.bridges.0.push((name, bridge));
     }
 
     /// An interface that leads away from the node, or of a kind that a lab does not have: a veth whose other end is a host.
     fn outward(&mut self, link: &'a Link) {
         let gateways = self.gateways_on(link);
-        let is_routed = self.snapshot.routes.iter().any(|route| route.device == Some(link.index));
+        let is_routed = self.snapshot.stack.routes.iter().any(|route| route.device == Some(link.index));
         let bridge = self.bridge_of(link);
         if given(link).is_empty() && !is_routed && bridge.is_none() {
             self.notes.add(notes::UNUSED, &link.name);
@@ -97,7 +113,7 @@ impl<'a> Import<'a> {
                     addresses: bridge.is_none().then(|| many(own)),
                     mac: mac(link),
                     down: !link.up,
-                    ..port_of(link, bridge.is_some())
+                    ..self.port_of(link, bridge.is_some())
                 },
                 to: End { addresses: Some(many(there)), ..End::default() },
                 ..LinkSettings::default()
@@ -107,7 +123,7 @@ impl<'a> Import<'a> {
 
     /// The default gateways that are reached by this interface, or by the bridge that it is the node's way out of.
     fn gateways_on(&self, link: &Link) -> Vec<IpAddr> {
-        let defaults = self.snapshot.routes.iter().filter(|route| route.destination.prefix_len() == 0);
+        let defaults = self.snapshot.stack.routes.iter().filter(|route| route.destination.prefix_len() == 0);
         let here = defaults.filter(|route| {
             route.device == Some(link.index) || (route.device.is_some() && route.device == link.master)
         });
@@ -142,7 +158,7 @@ impl<'a> Import<'a> {
                 mac: mac(end),
                 mtu: mtu(end),
                 down: !end.up,
-                ..port_of(end, bridge.is_some())
+                ..self.port_of(end, bridge.is_some())
             };
             (written, end)
         });
@@ -174,8 +190,12 @@ impl<'a> Import<'a> {
         }
         let bridge = self.bridge_of(link);
         let name = self.take(link);
-        let peers =
-            self.snapshot.fdb.iter().filter(|entry| entry.device == link.index && entry.mac.0 == [0; 6]);
+        let peers = self
+            .snapshot
+            .stack
+            .fdb
+            .iter()
+            .filter(|entry| entry.device == link.index && entry.mac.0 == [0; 6]);
         let addresses = self.free(link.index, &name, given(link));
         let vxlan = Vxlan {
             id: Some(vxlan.id),
@@ -184,6 +204,7 @@ impl<'a> Import<'a> {
             on: Some(on),
             peers: many(peers.filter_map(|entry| entry.remote).collect()),
             learning: (!vxlan.learning).then_some(false),
+            vlans: self.port_of(link, bridge.is_some()).vlans,
             bridge,
             addresses: many(addresses),
             mac: mac(link),
@@ -198,26 +219,61 @@ impl<'a> Import<'a> {
             self.notes.add(notes::NO_KIND, format!("{} (macvlan on nothing)", link.name));
             return;
         };
-        self.notes.add(notes::GUESSED_MODE, &link.name);
         let name = self.take(link);
         let addresses = self.free(link.index, &name, given(link));
-        self.node.macvlans.0.push((name, macvlan_on(on, link, addresses)));
+        let macvlan = self.macvlan_on(on, link, &name, addresses);
+        self.node.macvlans.0.push((name, macvlan));
+    }
+
+    /// The settings of an end that is a port of a bridge.
+    pub(super) fn port_of(&self, link: &Link, is_port: bool) -> End {
+        let port = link.port.filter(|_| is_port);
+        let bridge = link.master.filter(|_| is_port).and_then(|master| self.host_link(master));
+        End {
+            hairpin: port.is_some_and(|port| port.hairpin),
+            isolated: port.is_some_and(|port| port.isolated),
+            vlans: bridge.and_then(|bridge| vlans_of(link, bridge)),
+            ..End::default()
+        }
+    }
+
+    /// A macvlan as a topology has it.
+    pub(super) fn macvlan_on(
+        &mut self,
+        on: String,
+        link: &Link,
+        called: &str,
+        addresses: Vec<IpNet>,
+    ) -> Macvlan {
+        let mode = match link.macvlan {
+            // What it is unless somebody says otherwise.
+            Some(model::MacvlanMode::Bridge) => None,
+            Some(model::MacvlanMode::Private) => Some(MacvlanMode::Private),
+            Some(model::MacvlanMode::Vepa) => Some(MacvlanMode::Vepa),
+            Some(model::MacvlanMode::Passthru) => {
+                self.notes.add(notes::OTHER_MODE, format!("{called} (passthru)"));
+                None
+            }
+            Some(model::MacvlanMode::Source) => {
+                self.notes.add(notes::OTHER_MODE, format!("{called} (source)"));
+                None
+            }
+            None => {
+                self.notes.add(notes::GUESSED_MODE, called);
+                None
+            }
+        };
+        Macvlan { on: Some(on), mode, addresses: many(addresses), mac: mac(link), mtu: mtu(link) }
     }
 }
 
-/// A macvlan as a topology has it.
-pub(super) fn macvlan_on(on: String, link: &Link, addresses: Vec<IpNet>) -> Macvlan {
-    Macvlan { on: Some(on), mode: None, addresses: many(addresses), mac: mac(link), mtu: mtu(link) }
-}
-
-/// The settings of an end that is a port of a bridge.
-pub(super) fn port_of(link: &Link, is_port: bool) -> End {
-    let port = link.port.filter(|_| is_port);
-    End {
-        hairpin: port.is_some_and(|port| port.hairpin),
-        isolated: port.is_some_and(|port| port.isolated),
-        ..End::default()
-    }
+/// The VLANs of a bridge's port, or of the bridge itself, where they are not what every port has.
+fn vlans_of(link: &Link, bridge: &Link) -> Option<OneOrMany<VlanWords>> {
+    let filters = bridge.bridge.is_some_and(|settings| settings.vlan_filtering);
+    let vlans = link.vlans.as_ref().filter(|vlans| filters && **vlans != [Vlans::USUAL])?;
+    let words = many(vlans.iter().map(VlanWords::from).collect());
+    // A file may say anything.
+    crate::resolve::are_vlans(&words).then_some(words)
 }
 
 fn same_family(a: IpAddr, b: IpAddr) -> bool {

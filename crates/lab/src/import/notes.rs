@@ -16,6 +16,16 @@ pub(super) const NO_KIND: Kind = (
 );
 pub(super) const GUESSED_MODE: Kind =
     ("macvlan whose mode is not known: bridge", "macvlans whose mode is not known: bridge");
+pub(super) const OTHER_MODE: Kind =
+    ("macvlan of a mode that labs do not have: bridge", "macvlans of modes that labs do not have: bridge");
+pub(super) const UNKNOWN_BRIDGE: Kind = (
+    "bridge of which the snapshot does not say whether it has a spanning tree or VLANs: neither",
+    "bridges of which the snapshot does not say whether they have a spanning tree or VLANs: neither",
+);
+pub(super) const UNKNOWN_VLANS: Kind = (
+    "bridge of whose ports the snapshot does not say in which VLANs they are: all in one",
+    "bridges of whose ports the snapshot does not say in which VLANs they are: all in one",
+);
 pub(super) const ALONE: Kind = (
     "namespace that is not connected to the node left out",
     "namespaces that are not connected to the node left out",

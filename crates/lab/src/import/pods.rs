@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use analyze::wiring::wirings;
 use ipnet::IpNet;
-use model::{Link, Namespace};
+use model::{Link, Namespace, Stack};
 
-use super::node::{macvlan_on, port_of, segment_of};
+use super::entries::{TABLE_MAIN, is_connected, words};
+use super::node::segment_of;
 use super::{Import, given, mac, many, mtu, names, notes};
 use crate::topology::{self, End, LinkSettings, Machine};
 
@@ -18,6 +19,12 @@ impl<'a> Import<'a> {
     /// Makes a host of every namespace that is connected to the node.
     pub(super) fn pods(&mut self) {
         let called = names_of(self.snapshot);
+        // All of the node's first: a pod's macvlan may be on what leads to a pod that comes later.
+        for namespace in self.snapshot.namespaces.iter().filter(|namespace| !namespace.host) {
+            for (outside, _) in self.veths_into(namespace) {
+                self.take(outside);
+            }
+        }
         for namespace in self.snapshot.namespaces.iter().filter(|namespace| !namespace.host) {
             let veths: Vec<(&'a Link, &'a Link)> = self.veths_into(namespace);
             let key: *const Namespace = namespace;
@@ -43,11 +50,11 @@ impl<'a> Import<'a> {
                 }
             }
             for (outside, inside) in veths {
-                self.veth(outside, inside, &name, &mut pod);
+                self.veth(outside, inside, namespace.stack.as_deref(), &name, &mut pod);
             }
             for (link, on) in macvlans {
-                self.notes.add(notes::GUESSED_MODE, format!("{name}:{}", link.name));
-                let macvlan = macvlan_on(format!("{}:{on}", self.name), link, given(link));
+                let (on, called) = (format!("{}:{on}", self.name), format!("{name}:{}", link.name));
+                let macvlan = self.macvlan_on(on, link, &called, given(link));
                 let own = names::interface(&link.name, link.index.0).to_string();
                 pod.macvlans.0.push((own, macvlan));
             }
@@ -86,9 +93,16 @@ impl<'a> Import<'a> {
         macvlans.filter_map(on_node).collect()
     }
 
-    fn veth(&mut self, outside: &'a Link, inside: &'a Link, name: &str, pod: &mut Machine) {
+    fn veth(
+        &mut self,
+        outside: &'a Link,
+        inside: &'a Link,
+        stack: Option<&Stack>,
+        name: &str,
+        pod: &mut Machine,
+    ) {
         let bridge = self.bridge_of(outside);
-        let own = self.take(outside);
+        let Some(own) = self.devices.get(&outside.index).cloned() else { return };
         let eth = names::interface(&inside.name, inside.index.0).to_string();
         let segment = segment_of(outside, bridge.is_some());
         let near = if bridge.is_some() { Vec::new() } else { self.free(segment, &own, given(outside)) };
@@ -97,8 +111,16 @@ impl<'a> Import<'a> {
             // A routed pod (ptp, Calico): whatever its subnet, nobody else is on its link.
             addresses = addresses.into_iter().map(|net| net.addr().into()).collect();
         }
+        if outside.ipv4.is_some_and(|settings| settings.proxy) {
+            self.node.sysctls.insert(format!("net/ipv4/conf/{own}/proxy_arp"), "1".to_owned());
+        }
+        if let Some(stack) = stack {
+            let kept: Vec<IpAddr> = addresses.iter().map(IpNet::addr).collect();
+            self.routes_of(stack, inside, &eth, &kept, (name, pod));
+        }
         let on_bridge = self.host_link(segment).map(given).unwrap_or_default();
-        for family in [true, false] {
+        // Older snapshots do not have the routes of pods.
+        for family in [true, false].into_iter().filter(|_| stack.is_none()) {
             let has = |net: &&IpNet| net.addr().is_ipv4() == family;
             if let Some(net) = addresses.iter().find(has) {
                 self.default_route(pod, net, &on_bridge, (&own, &eth));
@@ -118,7 +140,7 @@ impl<'a> Import<'a> {
                 mac: mac(outside),
                 mtu: outer.filter(|_| both.is_none()),
                 down: !outside.up,
-                ..port_of(outside, bridge.is_some())
+                ..self.port_of(outside, bridge.is_some())
             },
             to: End {
                 addresses: addresses.is_empty().then(|| many(Vec::new())),
@@ -132,7 +154,29 @@ impl<'a> Import<'a> {
         self.links.push(topology::Link { link: format!("{written} -- {name}:{eth}{listed}"), settings });
     }
 
-    /// Snapshots do not have the routes of pods: nearly all have one default route, to the node.
+    /// The routes by an interface of a pod, but for those that come with its addresses.
+    fn routes_of(
+        &mut self,
+        stack: &Stack,
+        inside: &Link,
+        eth: &str,
+        kept: &[IpAddr],
+        (name, pod): (&str, &mut Machine),
+    ) {
+        for route in stack.routes.iter().filter(|route| route.device == Some(inside.index)) {
+            let is_kernels_own = matches!(route.destination.addr(), IpAddr::V6(v6) if
+                route.destination.prefix_len() > 0 && (v6.is_unicast_link_local() || v6.is_multicast()));
+            if is_kernels_own || is_connected(route, inside) {
+                continue;
+            }
+            match words(route, eth, inside, kept).filter(|_| route.table == TABLE_MAIN) {
+                Some(words) => pod.routes.push(words),
+                None => self.notes.add(notes::NO_ROUTE, format!("{} of {name}", route.destination)),
+            }
+        }
+    }
+
+    /// Nearly all pods have one default route, to the node.
     fn default_route(
         &mut self,
         pod: &mut Machine,
@@ -142,7 +186,7 @@ impl<'a> Import<'a> {
     ) {
         let v4 = own.addr().is_ipv4();
         let everywhere = if v4 { "default" } else { "::/0" };
-        let gateways = self.snapshot.routes.iter().filter(|route| route.destination.prefix_len() == 0);
+        let gateways = self.snapshot.stack.routes.iter().filter(|route| route.destination.prefix_len() == 0);
         if pod.routes.iter().any(|route| route.starts_with(everywhere))
             || gateways.filter_map(|route| route.gateway).any(|ip| ip == own.addr())
         {

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use model::Snapshot;
 
-use super::import;
-use crate::topology::{from_yaml, to_yaml};
-use crate::wiring::Wiring;
+use super::{Imported, import};
+use crate::topology::{MacvlanMode, from_yaml, to_yaml};
+use crate::wiring::{DeviceKind, Wiring};
 
 /// A node as `podplumb snapshot` tells it: a bridge with a pod and a leaked namespace, a tunnel, an uplink.
 const NODE: &str = r#"{
@@ -102,6 +102,7 @@ fn what_a_topology_cannot_say_is_noted() {
     assert_eq!(
         import(&node()).notes,
         [
+            "1 bridge of which the snapshot does not say whether it has a spanning tree or VLANs: neither (cni0)",
             "2 interfaces became veths to hosts of their own (wg0 (wireguard), veth9 (veth))",
             "1 unused interface left out (eno2)",
             "1 macvlan whose mode is not known: bridge (web-0:net1)",
@@ -115,6 +116,77 @@ fn what_a_topology_cannot_say_is_noted() {
 }
 
 #[test]
+fn what_a_bridge_and_a_macvlan_are_is_taken_over_or_noted() {
+    let with = |bridge: &str, mode: &str| {
+        let text = NODE
+            .replace("\"name\": \"cni0\",", &format!("\"name\": \"cni0\", \"bridge\": {bridge},"))
+            .replace("\"name\": \"net1\",", &format!("\"name\": \"net1\", \"macvlan\": \"{mode}\","));
+        let Imported { topology, notes } = import(&Snapshot::from_json(text.as_bytes()).unwrap());
+        let yaml = to_yaml(&topology);
+        let wiring = resolved(&yaml);
+        let stp = matches!(
+            wiring.machine("node-1").unwrap().device("cni0").unwrap().kind,
+            DeviceKind::Bridge { stp: true, .. }
+        );
+        let DeviceKind::Macvlan { mode, .. } = wiring.machine("web-0").unwrap().device("net1").unwrap().kind
+        else {
+            panic!("{yaml}")
+        };
+        let notes: Vec<String> =
+            notes.into_iter().filter(|note| note.contains("bridge") || note.contains("VLAN")).collect();
+        (stp, mode, notes)
+    };
+    let settings = |stp: bool, vlans: bool| {
+        format!(
+            r#"{{"stp": {stp}, "vlan_filtering": {vlans}, "call_iptables": false, "call_ip6tables": false}}"#
+        )
+    };
+    assert_eq!(with(&settings(true, false), "private"), (true, MacvlanMode::Private, vec![]));
+    assert_eq!(with(&settings(false, false), "vepa"), (false, MacvlanMode::Vepa, vec![]));
+    let vlans =
+        "1 bridge of whose ports the snapshot does not say in which VLANs they are: all in one (cni0)"
+            .to_owned();
+    assert_eq!(with(&settings(false, true), "bridge"), (false, MacvlanMode::Bridge, vec![vlans]));
+    for mode in ["passthru", "source"] {
+        let note = format!("1 macvlan of a mode that labs do not have: bridge (web-0:net1 ({mode}))");
+        assert_eq!(with(&settings(false, false), mode), (false, MacvlanMode::Bridge, vec![note]));
+    }
+}
+
+#[test]
+fn a_bridge_that_looks_at_vlans_has_them_and_what_cannot_be_is_left_out() {
+    let with = |filters: bool, of_port: &str| {
+        let bridge = format!(
+            r#""bridge": {{"stp": false, "vlan_filtering": {filters}, "call_iptables": false, "call_ip6tables": false}}"#
+        );
+        let of_bridge = r#""vlans": [{"first": 1, "last": 1, "pvid": true, "untagged": true}]"#;
+        let text = NODE
+            .replace("\"name\": \"cni0\",", &format!("\"name\": \"cni0\", {bridge}, {of_bridge},"))
+            .replace("\"name\": \"veth1\",", &format!("\"name\": \"veth1\", \"vlans\": {of_port},"));
+        let Imported { topology, notes } = import(&Snapshot::from_json(text.as_bytes()).unwrap());
+        assert!(notes.iter().all(|note| !note.contains("VLAN")), "{notes:?}");
+        let wiring = resolved(&to_yaml(&topology));
+        let node = wiring.machine("node-1").unwrap();
+        assert_eq!(node.device("cni0").unwrap().vlans, None, "what every port has");
+        let vlans = node.device("veth1").unwrap().vlans.clone();
+        vlans.map(|vlans| vlans.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+    };
+    let several = r#"[{"first": 10, "last": 10, "pvid": true, "untagged": true}, {"first": 20, "last": 30}]"#;
+    assert_eq!(with(true, several).as_deref(), Some("10 pvid untagged, 20-30"));
+    assert_eq!(with(true, "[]").as_deref(), Some(""));
+    assert_eq!(with(false, several), None);
+    for nonsense in [
+        r#"[{"first": 0, "last": 1}]"#,
+        r#"[{"first": 5000, "last": 6000}]"#,
+        r#"[{"first": 3, "last": 2}]"#,
+        r#"[{"first": 1, "last": 9}, {"first": 5, "last": 5}]"#,
+        r#"[{"first": 1, "last": 2, "pvid": true}]"#,
+    ] {
+        assert_eq!(with(true, nonsense), None, "{nonsense}");
+    }
+}
+
+#[test]
 fn everything_resolves_to_what_was_there() {
     let wiring = resolved(&to_yaml(&import(&node()).topology));
     let node = wiring.machine("node-1").unwrap();
@@ -124,6 +196,36 @@ fn everything_resolves_to_what_was_there() {
     let pod = wiring.machine("web-0").unwrap();
     assert_eq!(pod.device("eth0").unwrap().mac.unwrap().to_string(), "02:00:00:00:01:02");
     assert_eq!(pod.routes[0].gateway, Some("10.244.0.1".parse().unwrap()));
+}
+
+#[test]
+fn a_pod_has_the_routes_that_it_had() {
+    let mut node = node();
+    let pod = node
+        .namespaces
+        .iter_mut()
+        .find(|namespace| namespace.links.iter().any(|l| l.name == "eth0") && !namespace.host);
+    let pod = pod.unwrap();
+    let eth0 = pod.links.iter().find(|link| link.name == "eth0").unwrap().index.0;
+    let stack = serde_json::json!({"routes": [
+        {"destination": "0.0.0.0/0", "gateway": "10.244.0.9", "device": eth0, "table": 254},
+        {"destination": "10.244.0.0/24", "device": eth0, "table": 254, "scope": 253},
+        {"destination": "192.0.2.0/24", "gateway": "10.244.0.1", "device": eth0, "table": 254, "priority": 7},
+        {"destination": "198.51.100.0/24", "kind": "blackhole", "device": eth0, "table": 254},
+        {"destination": "fe80::/64", "device": eth0, "table": 254},
+    ]});
+    pod.stack = Some(Box::new(serde_json::from_value(stack).unwrap()));
+    let imported = import(&node);
+    let yaml = to_yaml(&imported.topology);
+    assert!(yaml.contains("default via 10.244.0.9 dev eth0"), "{yaml}");
+    assert!(yaml.contains("192.0.2.0/24 via 10.244.0.1 dev eth0 metric 7"), "{yaml}");
+    assert!(
+        imported.notes.iter().any(|note| note.contains("198.51.100.0/24 of web-0")),
+        "{:?}",
+        imported.notes
+    );
+    assert!(!yaml.contains("10.244.0.0/24 dev") && !yaml.contains("fe80::/64"), "{yaml}");
+    resolved(&yaml);
 }
 
 /// Whatever a snapshot says, an import ends, and what it makes is a topology.

@@ -31,6 +31,7 @@ pub(super) fn check(draft: &Draft<'_>, segments: &[Segment]) -> Result<Vec<Strin
         ports(machine, at)?;
         for device in &machine.devices {
             sizes(machine, device, at)?;
+            vlans(machine, device, at)?;
         }
     }
     for link in &draft.links {
@@ -149,6 +150,20 @@ fn unique(draft: &Draft<'_>, segment: &Segment) -> Result<()> {
     Ok(())
 }
 
+/// VLANs are for bridges that look at them.
+fn vlans(machine: &Machine, device: &Device, at: &[Step]) -> Result<()> {
+    let bridge = device.port.as_ref().map_or(&device.name, |port| &port.bridge);
+    let filters = matches!(
+        machine.device(bridge.as_str()).map(|bridge| &bridge.kind),
+        Some(DeviceKind::Bridge { vlan_filtering: true, .. })
+    );
+    if device.vlans.is_none() || filters {
+        return Ok(());
+    }
+    let what = format!("`{}` of `{}` has VLANs, and no bridge that looks at them", device.name, machine.name);
+    Err(fault(at.iter().cloned(), what).hint(format!("say `vlan_filtering: true` of `{bridge}`")))
+}
+
 /// Bridges that are connected in a ring send a broadcast round for ever, unless they have a spanning tree.
 fn loops(draft: &Draft<'_>) -> Option<String> {
     let mut parents: HashMap<(usize, String), (usize, String)> = HashMap::new();
@@ -165,7 +180,7 @@ fn loops(draft: &Draft<'_>) -> Option<String> {
         let ends = link.ends.each_ref().map(|end| {
             let bridge = end.bridge.as_ref()?;
             let device = draft.machines[end.machine].device(bridge.as_str())?;
-            matches!(device.kind, DeviceKind::Bridge { stp: false })
+            matches!(device.kind, DeviceKind::Bridge { stp: false, .. })
                 .then(|| (end.machine, bridge.to_string()))
         });
         let [Some(a), Some(b)] = ends else { continue };

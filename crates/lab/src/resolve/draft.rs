@@ -133,10 +133,11 @@ pub(super) fn begin(topology: &Topology) -> Result<Draft<'_>> {
             &Said { at, machine: None, switch: Some(switch) },
         )?;
         for member in members {
-            let bridge = DeviceKind::Bridge { stp: switch.stp };
+            let bridge = DeviceKind::Bridge { stp: switch.stp, vlan_filtering: switch.vlan_filtering };
             let device =
                 Device { mtu_bytes: switch.mtu, ..Device::new(interface_name(SWITCH_BRIDGE), bridge) };
             draft.machines[member].devices.push(device);
+            draft.machines[member].sysctls = switch.sysctls.clone();
         }
     }
     for (section, group, kind) in sections {
@@ -169,6 +170,7 @@ fn only_for_nodes(machine: &topology::Machine, kind: MachineKind, at: &[Step]) -
         ("pods", machine.pods.is_some()),
         ("subnet", !machine.subnet.is_empty()),
         ("pod_mtu", machine.pod_mtu.is_some()),
+        ("hairpin", machine.hairpin),
         ("cni", machine.cni.is_some()),
     ];
     match said.iter().find(|(_, is_said)| *is_said && kind != MachineKind::Node) {
@@ -222,7 +224,8 @@ fn own_devices(machine: &topology::Machine, at: &[Step]) -> Result<Vec<Device>> 
             mac: mac(bridge.mac.as_deref(), &at)?,
             mtu_bytes: bridge.mtu,
             addresses: bridge.addresses.0.clone(),
-            ..Device::new(name, DeviceKind::Bridge { stp: bridge.stp })
+            vlans: super::words::vlans(bridge.vlans.as_ref(), &at)?,
+            ..Device::new(name, DeviceKind::Bridge { stp: bridge.stp, vlan_filtering: bridge.vlan_filtering })
         });
     }
     for (name, at, vxlan) in named(&machine.vxlans, at, "vxlans") {
@@ -240,6 +243,7 @@ fn own_devices(machine: &topology::Machine, at: &[Step]) -> Result<Vec<Device>> 
             mac: mac(vxlan.mac.as_deref(), &at)?,
             mtu_bytes: vxlan.mtu,
             port: bridge.map(|bridge| Port { bridge, hairpin: false, isolated: false }),
+            vlans: super::words::vlans(vxlan.vlans.as_ref(), &at)?,
             addresses: vxlan.addresses.0.clone(),
             ..Device::new(parse_at(name, &at)?, kind)
         });

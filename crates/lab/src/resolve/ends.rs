@@ -150,7 +150,7 @@ fn join(
         let peer = End { machine: draft.machines[sides[1 - i].0].name.clone(), device: other.clone() };
         let bridge = bridges[i].clone();
         let port = bridge.clone().map(|bridge| Port { bridge, hairpin: end.hairpin, isolated: end.isolated });
-        if port.is_none() && (end.hairpin || end.isolated) {
+        if port.is_none() && (end.hairpin || end.isolated || end.vlans.is_some()) {
             let what = format!("`{}` is not a bridge's port", side.name);
             return Err(
                 fault(place(key), what).hint(format!("write `{}/br0`, if it has a bridge `br0`", side.name))
@@ -161,6 +161,7 @@ fn join(
             mac: mac(end.mac.as_deref(), &place(key))?,
             mtu_bytes: end.mtu.or(settings.mtu).or(draft.topology.mtu),
             port,
+            vlans: words::vlans(end.vlans.as_ref(), &place(key))?,
             shape,
             down: end.down,
             ..Device::new(own.clone(), DeviceKind::Veth { peer, first: i == first })

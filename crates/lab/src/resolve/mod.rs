@@ -12,10 +12,15 @@ mod words;
 pub(crate) use overlay::cost as vxlan_cost;
 
 use crate::name::LabName;
-use crate::topology::{Fault, Step, Topology};
+use crate::topology::{Fault, OneOrMany, Step, Topology, VlanWords};
 use crate::wiring::Wiring;
 
 pub(crate) type Result<T> = std::result::Result<T, Fault>;
+
+/// Whether a port may have these VLANs together.
+pub(crate) fn are_vlans(said: &OneOrMany<VlanWords>) -> bool {
+    words::vlans(Some(said), &[]).is_ok()
+}
 
 /// A wiring, and what is odd about it.
 #[derive(Debug, Clone, PartialEq, Eq)]

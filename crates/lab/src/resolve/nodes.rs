@@ -5,8 +5,9 @@ use model::IfName;
 
 use super::addresses::usable;
 use super::draft::{Draft, Joined, Joint, NODE_BRIDGE, Said, interface_name};
+use super::words::commands;
 use super::{Result, fault};
-use crate::topology::{Pods, Step};
+use crate::topology::{Pod, Pods, Step};
 use crate::wiring::{Device, DeviceKind, End, Machine, MachineKind, Port};
 
 /// Gives each node its bridge and its pods.
@@ -25,10 +26,12 @@ pub(super) fn add_pods(draft: &mut Draft<'_>, read: &dyn Fn(&str) -> std::io::Re
                 return Err(fault(key("subnet"), what).hint("leave it out, or name the nodes one by one"));
             }
         };
-        let names: Vec<String> = match &said.pods {
+        let pods: Vec<(String, Pod)> = match &said.pods {
             None => Vec::new(),
-            Some(Pods::Number(count)) => (1..=*count).map(|number| format!("pod{number}")).collect(),
-            Some(Pods::Named(names)) => names.clone(),
+            Some(Pods::Number(count)) => {
+                (1..=*count).map(|number| (format!("pod{number}"), Pod::default())).collect()
+            }
+            Some(Pods::Named(pods)) => pods.0.clone(),
         };
         let conflist = match &said.cni {
             None => None,
@@ -36,16 +39,34 @@ pub(super) fn add_pods(draft: &mut Draft<'_>, read: &dyn Fn(&str) -> std::io::Re
                 fault(key("cni"), format!("cannot read `{}`: {error}", crate::topology::printable(file)))
             })?),
         };
+        if conflist.is_some() && said.hairpin {
+            let what = "the plugins of its `cni` make the pods' ports";
+            return Err(fault(key("hairpin"), what).hint("say `hairpinMode` in there"));
+        }
         if conflist.is_none() {
             let bridge = Device {
                 mtu_bytes: said.pod_mtu,
                 addresses: subnets.iter().filter_map(first_of).collect(),
-                ..Device::new(interface_name(NODE_BRIDGE), DeviceKind::Bridge { stp: false })
+                ..Device::new(
+                    interface_name(NODE_BRIDGE),
+                    DeviceKind::Bridge { stp: false, vlan_filtering: false },
+                )
             };
             draft.machines[node].devices.push(bridge);
         }
-        for (number, name) in names.iter().enumerate() {
-            add_pod(draft, node, name, number + 1, conflist.as_deref(), &subnets, key("pods"))?;
+        for (number, (name, pod)) in pods.iter().enumerate() {
+            let added = add_pod(draft, node, name, number + 1, conflist.as_deref(), &subnets, key("pods"))?;
+            let at: Vec<Step> = key("pods").into_iter().chain([name.as_str().into()]).collect();
+            let of_pod = |key: &str| -> Vec<Step> { at.iter().cloned().chain([key.into()]).collect() };
+            if pod.ended.is_some() && conflist.is_none() {
+                let what = "only what CNI plugins wired is left of a pod";
+                return Err(fault(of_pod("ended"), what).hint("give its node a `cni`"));
+            }
+            if pod.ended.is_some() && !pod.run.is_empty() {
+                return Err(fault(of_pod("run"), "nothing runs in a pod that ended"));
+            }
+            let machine = &mut draft.machines[added];
+            (machine.run, machine.ended) = (commands(&pod.run, &at)?, pod.ended);
         }
     }
     Ok(())
@@ -59,14 +80,15 @@ fn add_pod(
     conflist: Option<&str>,
     subnets: &[IpNet],
     at: Vec<Step>,
-) -> Result<()> {
+) -> Result<usize> {
     let node_name = draft.machines[node].name.clone();
     let name = format!("{node_name}-{name}");
     let (inside, outside) = (interface_name("eth0"), interface_name(&format!("veth{number}")));
     let mut pod = Machine::new(name.clone(), MachineKind::Pod);
     pod.node = Some(node_name.clone());
     pod.cni = conflist.map(str::to_owned);
-    let mtu_bytes = draft.said[node].machine.and_then(|said| said.pod_mtu);
+    let said = draft.said[node].machine;
+    let (mtu_bytes, hairpin) = (said.and_then(|said| said.pod_mtu), said.is_some_and(|said| said.hairpin));
     let veth = |own: &IfName, machine: &str, device: &IfName, first| Device {
         mtu_bytes,
         ..Device::new(
@@ -77,7 +99,7 @@ fn add_pod(
     if conflist.is_none() {
         pod.devices.push(veth(&inside, &node_name, &outside, false));
         let bridge = interface_name(NODE_BRIDGE);
-        let port = Some(Port { bridge: bridge.clone(), hairpin: false, isolated: false });
+        let port = Some(Port { bridge: bridge.clone(), hairpin, isolated: false });
         draft.machines[node].devices.push(Device { port, ..veth(&outside, &name, &inside, true) });
     }
     let wired_by_us = conflist.is_none();
@@ -90,7 +112,7 @@ fn add_pod(
         ];
         draft.links.push(Joined { at, ends, subnets: subnets.to_vec() });
     }
-    Ok(())
+    Ok(pod)
 }
 
 /// The first address of a subnet, with its length.

@@ -170,6 +170,54 @@ fn what_is_wrong_is_said_with_its_place_and_what_to_do() {
             "lab.yaml:1:22: `a` cannot reach the gateway 10.9.9.9: it has no address | ",
         ),
         ("hosts: {a: {pods: 2}}\n", "only nodes have `pods` | put the machine below `nodes`"),
+        (
+            "nodes:\n  n:\n    pods:\n      a: {ended: pinned}\n",
+            "lab.yaml:4:11: only what CNI plugins wired is left of a pod | give its node a `cni`",
+        ),
+        (
+            "nodes:\n  n:\n    pods:\n      a: {endet: pinned}\n",
+            "lab.yaml:4:11: there is no `endet` here | did you mean `ended`?",
+        ),
+        (
+            "nodes: {n: {pods: {a: {ended: killed}}}}\n",
+            "lab.yaml:1:31: unknown variant `killed`, expected one of",
+        ),
+        (
+            "nodes: {n: {pods: many}}\n",
+            "lab.yaml:1:13: invalid type: string \"many\", expected how many, a list",
+        ),
+        (
+            "switches:\n  s: {sysctls: {kernel.pid_max: 1}}\n",
+            "`kernel.pid_max` is not a namespace's own | only sysctls below `net` are",
+        ),
+        ("routers: {r: {hairpin: true}}\n", "only nodes have `hairpin`"),
+        ("hosts: [a, b]\nlinks: [{link: a -- b, to: {vlans: 10}}]\n", "not a bridge's port"),
+        (
+            "switches: [s]\nhosts: [a]\nlinks: [{link: a -- s, to: {vlans: 10}}]\n",
+            "no bridge that looks at them",
+        ),
+        ("routers: {r: {bridges: {br0: {vlans: [10]}}}}\n", "no bridge that looks at them"),
+        (
+            "switches: {s: {vlan_filtering: true}}\nhosts: [a]\nlinks: [{link: a -- s, to: {vlans: 4095}}]\n",
+            "`4095` is no VLAN",
+        ),
+        (
+            "switches: {s: {vlan_filtering: true}}\nhosts: [a]\nlinks: [{link: a -- s, to: {vlans: [-1]}}]\n",
+            "`-1` is no VLAN",
+        ),
+        (
+            "switches: {s: {vlan_filtering: true}}\nhosts: [a]\nlinks: [{link: a -- s, to: {vlans: 10-20 pvid}}]\n",
+            "`10-20 pvid` is no VLAN",
+        ),
+        (
+            "switches: {s: {vlan_filtering: true}}\nhosts: [a]\nlinks: [{link: a -- s, to: {vlans: [10-20, 15]}}]\n",
+            "`10-20` and `15` overlap",
+        ),
+        (
+            "switches: {s: {vlan_filtering: true}}\nhosts: [a]\nlinks: [{link: a -- s, to: {vlans: [1 pvid, 2 pvid]}}]\n",
+            "two VLANs are `pvid`",
+        ),
+        ("nodes: {n: {pods: 4294967296}}\n", "expected how many, a list of names"),
         ("nodes: {n: {count: 2}}\noverlay: {kind: vxlan}\n", "`n1` has no address between the nodes | "),
         (
             "nodes: {n: {count: 2}}\nlinks: [n1 -- n2]\noverlay: {kind: vxlan, mtu: 1500}\n",

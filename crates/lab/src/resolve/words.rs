@@ -1,13 +1,14 @@
 //! What the file says in the words of `ip`: routes, neighbours, entries of forwarding databases, rates.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use model::{IfName, MacAddr};
+use model::{IfName, MacAddr, Vlans};
 
 use super::draft::{Draft, interface_name, mac, named, parse_at};
 use super::{Result, fault};
-use crate::topology::{self, Fault, LinkSettings, Step, printable};
+use crate::topology::{self, Fault, LinkSettings, OneOrMany, Step, VlanWords, printable};
 use crate::wiring::{
     Device, DeviceKind, End, FdbEntry, Forward, Machine, Masquerade, Neighbour, Route, Shape,
 };
@@ -16,18 +17,20 @@ use crate::wiring::{
 pub(super) fn apply(draft: &mut Draft<'_>) -> Result<()> {
     for machine in 0..draft.machines.len() {
         let at = draft.said[machine].at.clone();
-        if let Some(switch) = draft.said[machine].switch {
-            let fdb = each(&switch.fdb, &at, "fdb", |words| fdb(&draft.machines[machine], words))?;
-            draft.machines[machine].fdb = fdb;
-        }
-        let Some(said) = draft.said[machine].machine else { continue };
-        if let Some(key) =
-            said.sysctls.keys().find(|key| !key.starts_with("net.") && !key.starts_with("net/"))
-        {
+        let switch = draft.said[machine].switch;
+        let sysctls = switch.map(|switch| &switch.sysctls);
+        let sysctls = sysctls.or_else(|| draft.said[machine].machine.map(|said| &said.sysctls));
+        let mut keys = sysctls.into_iter().flat_map(BTreeMap::keys);
+        if let Some(key) = keys.find(|key| !key.starts_with("net.") && !key.starts_with("net/")) {
             let place = at.iter().cloned().chain([Step::from("sysctls"), key.as_str().into()]);
             let what = format!("`{}` is not a namespace's own", printable(key));
             return Err(fault(place, what).hint("only sysctls below `net` are"));
         }
+        if let Some(switch) = switch {
+            let fdb = each(&switch.fdb, &at, "fdb", |words| fdb(&draft.machines[machine], words))?;
+            draft.machines[machine].fdb = fdb;
+        }
+        let Some(said) = draft.said[machine].machine else { continue };
         let macvlans = macvlans(draft, machine, said, &at)?;
         let spec = &mut draft.machines[machine];
         spec.devices.extend(macvlans);
@@ -45,12 +48,17 @@ pub(super) fn apply(draft: &mut Draft<'_>) -> Result<()> {
         let fdb = each(&said.fdb, &at, "fdb", |words| fdb(spec, words))?;
         let masquerade = each(&said.masquerade.0, &at, "masquerade", |words| masquerade(spec, words))?;
         let forward = each(&said.forward.0, &at, "forward", forward)?;
-        let run = each(&said.run.0, &at, "run", command)?;
+        let run = commands(&said.run, &at)?;
         let spec = &mut draft.machines[machine];
         (spec.routes, spec.neighbours, spec.fdb, spec.run) = (routes, neighbours, fdb, run);
         (spec.nat.masquerade, spec.nat.forward) = (masquerade, forward);
     }
     Ok(())
+}
+
+/// Commands as their arguments.
+pub(super) fn commands(run: &OneOrMany<String>, at: &[Step]) -> Result<Vec<Vec<String>>> {
+    each(&run.0, at, "run", command)
 }
 
 /// Reads each line of a list; an error gets the line's place.
@@ -322,6 +330,28 @@ pub(super) fn shape(
             bits_per_second: rate.unwrap_or(0),
         }),
     })
+}
+
+/// The VLANs of a port, or of a bridge itself.
+pub(super) fn vlans(said: Option<&OneOrMany<VlanWords>>, at: &[Step]) -> Result<Option<Vec<Vlans>>> {
+    let Some(said) = said else { return Ok(None) };
+    let at = || at.iter().cloned().chain([Step::from("vlans")]);
+    let mut all: Vec<Vlans> = Vec::new();
+    for words in &said.0 {
+        let Some(vlans) = words.read() else {
+            let what = format!("`{}` is no VLAN", printable(&words.0));
+            return Err(fault(at(), what).hint("write `10`, `20-30` or `10 pvid untagged`; 1 to 4094"));
+        };
+        if let Some(twice) = all.iter().find(|other| other.first <= vlans.last && vlans.first <= other.last) {
+            return Err(fault(at(), format!("`{twice}` and `{vlans}` overlap")).hint("say each VLAN once"));
+        }
+        if vlans.pvid && all.iter().any(|other| other.pvid) {
+            let hint = "frames without a tag are of one VLAN: leave `pvid` out of the others";
+            return Err(fault(at(), "two VLANs are `pvid`").hint(hint));
+        }
+        all.push(vlans);
+    }
+    Ok(Some(all))
 }
 
 /// A number with one of these units behind it.

@@ -7,10 +7,10 @@ use std::time::Duration;
 use cni::cache::Cache;
 use cni::{Attachment, AttachmentKey, Command, Network, Runner};
 use model::{ContainerId, IfName};
-use rustix::mount::MountFlags;
+use rustix::mount::{MountFlags, UnmountFlags};
 use sys::MountNs;
 
-use super::{Room, Site, pin};
+use super::{Site, pin};
 use crate::error::{Error, Result};
 use crate::plan::{Part, Piece};
 
@@ -18,24 +18,28 @@ use crate::plan::{Part, Piece};
 const PLUGINS: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"];
 /// How long one of them may take.
 const LIMIT: Duration = Duration::from_secs(30);
-/// Directories in which plugins, podplumb's and others', keep their state. A lab's node has its own.
-const STATE: [&str; 2] = ["/var/lib/cni", plugins::record::DIRECTORY];
+/// Directories in which plugins, podplumb's and others', keep their state, and reclaim what it removed. A lab's node has its own.
+const STATE: [&str; 3] = ["/var/lib/cni", plugins::record::DIRECTORY, "/var/lib/podplumb"];
+/// Where runtimes pin namespaces. Not made where there is none.
+const PINS: &str = "/run/netns";
 
 impl Site {
     /// Calls the plugins of a pod's network, in its node.
+    ///
+    /// A pod that ended may have no namespace any more, which DEL does without.
     pub(super) fn attach(&mut self, piece: &Piece, command: Command) -> Result<()> {
-        let Part::Cni { node, conflist } = &piece.part else { return Ok(()) };
+        let (Part::Cni { node, conflist } | Part::Remains { node, conflist, .. }) = &piece.part else {
+            return Ok(());
+        };
         let failed = |failures: String| Error::Cni { piece: piece.to_string(), failures };
         let network = Network::parse(conflist.as_bytes()).map_err(|error| failed(error.to_string()))?;
         let container = ContainerId::new(piece.machine.clone()).map_err(|error| failed(error.to_string()))?;
         let ifname = IfName::new("eth0").expect("a name");
         let key = AttachmentKey { network: network.name.clone(), container, ifname };
-        let state = self.state().map_err(Error::io(piece.to_string()))?.join(node);
-        let (Some(host), Some(pod)) = (self.rooms.get(node), self.rooms.get(&piece.machine)) else {
-            return Ok(());
-        };
-        let attachment =
-            Attachment { key, netns: Some(self.path_of(piece, pod)), args: None, capability_args: None };
+        let state = self.state_of(node).map_err(Error::io(piece.to_string()))?;
+        let netns = self.path_of(&piece.machine).map_err(Error::io(piece.to_string()))?;
+        let Some(host) = self.rooms.get(node) else { return Ok(()) };
+        let attachment = Attachment { key, netns, args: None, capability_args: None };
         let runner = Runner {
             path: PLUGINS.map(PathBuf::from).to_vec(),
             cache: Cache::at("/var/lib/cni/results"),
@@ -55,39 +59,82 @@ impl Site {
         })
     }
 
-    /// Where nodes keep their state.
-    fn state(&mut self) -> std::io::Result<PathBuf> {
-        if let Some(directory) = &self.directory {
-            return Ok(directory.join("node"));
-        }
-        if self.state.is_none() {
-            self.state = Some(tempfile::Builder::new().prefix("podplumb-lab-").tempdir()?);
-        }
-        Ok(self.state.as_ref().map(|state| state.path().to_owned()).unwrap_or_default())
+    /// Where a node keeps its state.
+    pub(super) fn state_of(&mut self, node: &str) -> std::io::Result<PathBuf> {
+        Ok(self.home()?.join("node").join(node))
     }
 
-    fn path_of(&self, piece: &Piece, pod: &Room) -> PathBuf {
-        match &self.directory {
-            Some(directory) => pin(directory, &piece.machine),
-            None => format!("/proc/{}/fd/{}", std::process::id(), pod.netns.as_fd().as_raw_fd()).into(),
+    /// The lab's directory, or one that lives as long as this.
+    fn home(&mut self) -> std::io::Result<PathBuf> {
+        if let Some(directory) = &self.directory {
+            return Ok(directory.clone());
+        }
+        if self.temporary.is_none() {
+            self.temporary = Some(tempfile::Builder::new().prefix("podplumb-lab-").tempdir()?);
+        }
+        Ok(self.temporary.as_ref().map(|home| home.path().to_owned()).unwrap_or_default())
+    }
+
+    /// Where plugins find a pod's namespace. They remember it, so it leads there as long as the pod lives and nowhere afterwards: the
+    /// number of a descriptor would soon be another's.
+    fn path_of(&mut self, machine: &str) -> std::io::Result<Option<PathBuf>> {
+        let Some(pod) = self.rooms.get(machine) else { return Ok(None) };
+        let descriptor = format!("/proc/{}/fd/{}", std::process::id(), pod.netns.as_fd().as_raw_fd());
+        let path = pin(&self.home()?, machine);
+        if self.directory.is_none() {
+            std::fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
+            match std::os::unix::fs::symlink(descriptor, &path) {
+                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(Some(path))
+    }
+
+    /// Takes a machine's namespace from where others find it.
+    pub(super) fn unpin(&mut self, machine: &str) -> std::io::Result<()> {
+        let path = match (&self.directory, &self.temporary) {
+            (Some(directory), _) => pin(directory, machine),
+            (None, Some(home)) => pin(home.path(), machine),
+            (None, None) => return Ok(()),
+        };
+        // Of a pod that ended nothing is there; what stays mounted cannot be removed.
+        let _ = rustix::mount::unmount(&path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         }
     }
 }
 
 /// Runs `work` in a node: in its namespace, and with its own state in place of the machine's.
-fn in_node<T: Send>(netns: &sys::NetNs, state: &Path, work: impl FnOnce() -> T + Send) -> std::io::Result<T> {
+pub(super) fn in_node<T: Send>(
+    netns: &sys::NetNs,
+    state: &Path,
+    work: impl FnOnce() -> T + Send,
+) -> std::io::Result<T> {
     MountNs::run_in_new(|| {
-        for path in STATE.map(Path::new) {
-            let own = state.join(path.file_name().unwrap_or_default());
-            std::fs::create_dir_all(&own)?;
-            make_mount_point(path)?;
-            rustix::mount::mount_bind(&own, path)?;
-        }
+        put_in_place(state)?;
         let inside = netns.enter()?;
         let done = work();
         drop(inside);
         Ok(done)
     })
+}
+
+/// Has the calling thread, which is alone in its mount namespace, see a node's own state.
+pub(crate) fn put_in_place(state: &Path) -> std::io::Result<()> {
+    let pins = Path::new(PINS).is_dir().then_some(PINS);
+    let paths = STATE.into_iter().chain(pins).map(Path::new);
+    paths.clone().try_for_each(make_mount_point)?;
+    for path in paths {
+        let own = state.join(path.file_name().unwrap_or_default());
+        std::fs::create_dir_all(&own)?;
+        // Those that were there may be below a tmpfs by now.
+        std::fs::create_dir_all(path)?;
+        rustix::mount::mount_bind(&own, path)?;
+    }
+    Ok(())
 }
 
 /// A directory at this path. Where the machine has none, it is made in a tmpfs over its parent, which only this thread sees.

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 
-use model::{IfIndex, MacAddr};
+use model::{IfIndex, MacAddr, Vlans};
 use netlink::link::{self, Change, Veth};
 use netlink::neigh::{self, Forwarding};
 use netlink::qdisc::{self, Impairment, Limit};
-use netlink::{Request, Socket, addr, device, route};
+use netlink::{Request, Socket, addr, bridge_vlan, device, route};
 
 use super::{LOOPBACK, Room, Site};
 use crate::error::{Error, Result};
@@ -77,7 +77,9 @@ impl Site {
                 };
                 return Ok(Some((at, link::create_veth(&veth))));
             }
-            DeviceKind::Bridge { stp } => device::Kind::Bridge { vlans: false, stp: *stp },
+            DeviceKind::Bridge { stp, vlan_filtering } => {
+                device::Kind::Bridge { vlans: *vlan_filtering, stp: *stp }
+            }
             DeviceKind::Vxlan { id, port, local, on, learning, .. } => {
                 let lower = on.as_ref().and_then(|on| self.rooms.get(&at)?.index(on));
                 let (id, port, local, learning) = (*id, *port, *local, *learning);
@@ -85,13 +87,19 @@ impl Site {
             }
             DeviceKind::Macvlan { on, mode } => {
                 let lower_machine = Piece { machine: on.machine.clone(), part: Part::Namespace };
-                let lower = self.room(&lower_machine)?.index(&on.device).unwrap_or(LOOPBACK);
+                let room = self.room(&lower_machine)?;
+                let (lower, free_there) = (room.index(&on.device).unwrap_or(LOOPBACK), room.next);
                 let mode = match mode {
                     MacvlanMode::Bridge => device::MacvlanMode::Bridge,
                     MacvlanMode::Private => device::MacvlanMode::Private,
                     MacvlanMode::Vepa => device::MacvlanMode::Vepa,
                 };
-                let index = self.room(piece)?.give(&device.name);
+                // Linux 6.1 for one (newer kernels not) refuses an index that somebody has in the namespace in which this is asked for.
+                let room = self.room(piece)?;
+                room.next = room.next.max(free_there);
+                let index = room.give(&device.name);
+                let room = self.room(&lower_machine)?;
+                room.next = room.next.max(index.0 + 1);
                 let request = device::create(&device::Device {
                     name: &device.name,
                     kind: device::Kind::Macvlan { lower, mode, broadcast_queue: None },
@@ -166,11 +174,23 @@ impl Site {
         if let Some(port) = &after.port {
             requests.push(link::change_port(index, Some(port.hairpin), Some(port.isolated)));
         }
+        if after.vlans != before.vlans || after.vlans.is_some() && after.port != before.port {
+            // One that joins another bridge has left its VLANs behind.
+            let old = before.vlans.as_deref().filter(|_| after.port == before.port);
+            let wanted = after.vlans.as_deref().unwrap_or(&[Vlans::USUAL]);
+            requests.extend(vlans(index, old.unwrap_or(&[Vlans::USUAL]), wanted, &after.kind));
+        }
         let come = after.addresses.iter().filter(|address| !before.addresses.contains(address));
         requests.extend(come.map(|address| addr::add(index, *address, addr::Flags::default())));
         if after.shape != before.shape {
             if before.shape.is_some() {
-                requests.push(qdisc::remove(index));
+                match room.socket.ack(qdisc::remove(index)) {
+                    // Somebody took it away by hand.
+                    Err(error) if error.is_gone() => {}
+                    removed => {
+                        removed.map_err(|source| Error::Kernel { piece: new.to_string(), source })?;
+                    }
+                }
             }
             requests.extend(after.shape.map(|shape| queue(index, shape)));
         }
@@ -259,6 +279,9 @@ fn setup(room: &Room, device: &Device, stamp: &str, mut push: impl FnMut(Request
     if let Some(port) = device.port.as_ref().filter(|port| port.hairpin || port.isolated) {
         push(link::change_port(index, Some(port.hairpin), Some(port.isolated)));
     }
+    if let Some(wanted) = &device.vlans {
+        vlans(index, &[Vlans::USUAL], wanted, &device.kind).into_iter().for_each(&mut push);
+    }
     addresses.for_each(&mut push);
     if let Some(shape) = device.shape {
         push(queue(index, shape));
@@ -268,6 +291,13 @@ fn setup(room: &Room, device: &Device, stamp: &str, mut push: impl FnMut(Request
         let nobody = MacAddr([0; 6]);
         peers.iter().for_each(|peer| push(neigh::add_fdb(index, nobody, Forwarding::AlsoTunnel(*peer))));
     }
+}
+
+/// Takes a port, or the bridge itself, out of VLANs and into others.
+fn vlans(index: IfIndex, old: &[Vlans], wanted: &[Vlans], kind: &DeviceKind) -> Vec<Request> {
+    let is_bridge = matches!(kind, DeviceKind::Bridge { .. });
+    let leave = old.iter().map(|vlans| bridge_vlan::delete(index, *vlans, is_bridge));
+    leave.chain(wanted.iter().map(|vlans| bridge_vlan::add(index, *vlans, is_bridge))).collect()
 }
 
 fn forwarding(entry: &FdbEntry) -> Forwarding {
@@ -341,4 +371,29 @@ pub(crate) fn can_impair() -> Result<bool> {
         Err(error) if error.is_gone() || error.is_unsupported() => Ok(false),
         Err(source) => Err(kernel(source)),
     }
+}
+
+/// Whether bridges of this kernel can look at VLAN tags: tried in a namespace of its own. A kernel without that takes the request, and makes
+/// an ordinary bridge.
+pub(crate) fn can_filter_vlans() -> Result<bool> {
+    let netns = sys::NetNs::create().map_err(Error::io("namespace"))?;
+    let kernel = |source| Error::Kernel { piece: "bridge".into(), source };
+    let mut socket = netns.run(Socket::route).map_err(Error::io("namespace"))?.map_err(kernel)?;
+    let name = model::IfName::new("br0").expect("a name");
+    let request = device::create(&device::Device {
+        name: &name,
+        kind: device::Kind::Bridge { vlans: true, stp: false },
+        mac: None,
+        mtu_bytes: None,
+        netns: None,
+        up: false,
+        index: None,
+    });
+    match socket.ack(request) {
+        Ok(()) => {}
+        Err(error) if error.is_unsupported() => return Ok(false),
+        Err(source) => return Err(kernel(source)),
+    }
+    let made = link::by_name(&mut socket, "br0").map_err(kernel)?;
+    Ok(made.bridge.is_some_and(|bridge| bridge.vlan_filtering))
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use nft::gateway;
+use sys::NetNs;
 
-use super::{Site, pin};
+use super::{Site, on_all_processors, stranger};
 use crate::error::{Error, Result};
 use crate::plan::{Part, Piece};
 use crate::wiring::{Device, DeviceKind, Nat};
@@ -23,11 +24,17 @@ impl Site {
         for piece in pieces.iter().filter(is_inside) {
             inside.entry(&piece.machine).or_default().push(piece);
         }
-        for pieces in inside.values() {
-            let room = self.room(pieces[0])?;
-            let done = room.netns.run(|| pieces.iter().try_for_each(|piece| make_inside(piece)));
-            done.map_err(Error::io(format!("namespace {}", pieces[0].machine)))??;
-        }
+        let place = |(machine, pieces)| {
+            let netns = self.netns(machine).ok_or_else(|| stranger(&self.lab, machine))?;
+            Ok((netns, pieces))
+        };
+        let places: Vec<(&NetNs, Vec<&Piece>)> = inside.into_iter().map(place).collect::<Result<_>>()?;
+        // The more namespaces there are, the longer the kernel looks for the own among the sysctls of one name.
+        on_all_processors(&places, |(netns, pieces)| {
+            let entered = netns.enter();
+            let _entered = entered.map_err(Error::io(format!("namespace {}", pieces[0].machine)))?;
+            pieces.iter().try_for_each(|piece| make_inside(piece))
+        })?;
         self.make_entries(pieces)
     }
 
@@ -35,15 +42,9 @@ impl Site {
         match &piece.part {
             Part::Namespace => {
                 self.rooms.remove(&piece.machine);
-                if let Some(directory) = &self.directory {
-                    let path = pin(directory, &piece.machine);
-                    let removed = rustix::mount::unmount(&path, rustix::mount::UnmountFlags::DETACH);
-                    // Somebody else may have been faster.
-                    let _ = removed;
-                    std::fs::remove_file(&path).map_err(Error::io(piece.to_string()))?;
-                }
-                Ok(())
+                self.unpin(&piece.machine).map_err(Error::io(piece.to_string()))
             }
+            Part::Remains { .. } => self.clear_remains(piece),
             Part::Sysctl(key, _) => {
                 let value = default_of(key).map_err(Error::io(piece.to_string()))?;
                 let back = Piece { part: Part::Sysctl(key.clone(), value), ..piece.clone() };

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use sys::ProcessStat;
 
 use super::Site;
 use crate::error::{Error, Result};
@@ -81,10 +82,7 @@ fn spawn(command: &[String], output: [Stdio; 2]) -> std::io::Result<Child> {
 
 /// When the process started, in clock ticks after the boot.
 pub(crate) fn start_of(pid: u32) -> io::Result<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The command's name is in parentheses and may contain some.
-    let field = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19)?.parse().ok());
-    field.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    Ok(ProcessStat::read(pid)?.started)
 }
 
 /// Whether the process may be there. One of which nothing can be read is, until it is known not to be.
@@ -126,9 +124,7 @@ pub(crate) fn end(processes: &[Started]) -> usize {
 
 /// Whether it may run; a zombie does not, and holds nothing.
 pub(crate) fn is_running(process: &Started) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid)).unwrap_or_default();
-    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
-    is_there(process) && !matches!(state, Some('Z' | 'X'))
+    is_there(process) && !ProcessStat::read(process.pid).is_ok_and(|stat| stat.has_ended())
 }
 
 /// Ends one process at once, if it is the one that was meant: what `is_meant` looks at cannot become another's while a handle on

@@ -138,6 +138,16 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrManyVisitor<T> {
         Ok(OneOrMany(vec![one]))
     }
 
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Self::Value, E> {
+        let one = PhantomData::<T>.deserialize(value::U64Deserializer::<E>::new(number))?;
+        Ok(OneOrMany(vec![one]))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Self::Value, E> {
+        let one = PhantomData::<T>.deserialize(value::I64Deserializer::<E>::new(number))?;
+        Ok(OneOrMany(vec![one]))
+    }
+
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
         let mut many = Vec::new();
         while let Some(one) = list.next_element()? {

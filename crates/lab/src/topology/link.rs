@@ -10,6 +10,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::group::OneOrMany;
+use super::vlan::VlanWords;
 
 /// A veth pair, or as many as the groups have members that it names.
 ///
@@ -74,6 +75,10 @@ pub struct End {
     /// As a bridge's port: nothing passes between it and other isolated ones.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub isolated: bool,
+    /// As a port of a bridge that looks at VLAN tags: its VLANs, in the words of `bridge vlan`: `10 pvid untagged`, `20-30`. Number 1,
+    /// untagged, unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vlans: Option<OneOrMany<VlanWords>>,
     /// How much goes out here: `10mbit`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<String>,

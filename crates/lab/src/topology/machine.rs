@@ -8,6 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::group::{Group, OneOrMany};
+use super::pods::Pods;
+use super::vlan::VlanWords;
 
 /// A namespace: a host, a router or a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -65,19 +67,12 @@ pub struct Machine {
     /// Of a node: MTU of its bridge and pods, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_mtu: Option<u32>,
+    /// Of a node: whether the pods' ports send frames back where they came from, as `hairpinMode` of bridge plugins has it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub hairpin: bool,
     /// Of a node: a CNI network configuration list (a file, from the topology's place) whose plugins wire the pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cni: Option<String>,
-}
-
-/// A node's pods.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Pods {
-    /// So many: `pod1`, `pod2`, …
-    Number(u32),
-    /// By name.
-    Named(Vec<String>),
 }
 
 /// A bridge.
@@ -97,6 +92,12 @@ pub struct Bridge {
     /// Spanning tree, as a bridge among several needs it that are connected in a ring.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub stp: bool,
+    /// It looks at VLAN tags: a frame goes to ports of its VLAN alone. Needs a kernel with CONFIG_BRIDGE_VLAN_FILTERING.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub vlan_filtering: bool,
+    /// The VLANs of the bridge itself, in the words of `bridge vlan`: `10 pvid untagged`, `20-30`. Number 1, untagged, unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vlans: Option<OneOrMany<VlanWords>>,
 }
 
 /// A namespace with a bridge in it.
@@ -116,6 +117,12 @@ pub struct Switch {
     /// Spanning tree.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub stp: bool,
+    /// It looks at VLAN tags: a frame goes to ports of its VLAN alone. Needs a kernel with CONFIG_BRIDGE_VLAN_FILTERING.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub vlan_filtering: bool,
+    /// Sysctls below `net`, by dotted name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctls: BTreeMap<String, String>,
     /// Entries of the forwarding database: `02:00:00:00:00:02 dev port1`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fdb: Vec<String>,
@@ -148,6 +155,9 @@ pub struct Vxlan {
     /// The bridge that it is a port of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bridge: Option<String>,
+    /// As a bridge's port: its VLANs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vlans: Option<OneOrMany<VlanWords>>,
     /// Its own addresses.
     #[serde(skip_serializing_if = "OneOrMany::is_empty")]
     #[schemars(with = "OneOrMany<String>")]

@@ -11,13 +11,16 @@ use probe::{Echo, Failure, Listener, tcp};
 use sys::NetNs;
 
 use crate::expect::{Family, Target, Way, is_wired_by_plugins};
-use crate::wiring::{DeviceKind, Machine, Wiring};
+use crate::wiring::{Device, DeviceKind, Machine, Shape, Wiring};
 
 /// How long a process that the lab runs may take until it listens. Then we do.
 const PROCESS_PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) struct Bench<'a> {
     wiring: &'a Wiring,
+    /// What the lab's lines may add to the time that an answer takes. A ping that comes back after the time of an attempt would else be
+    /// one that does not, and `no ping` would hold.
+    pub(super) delays: Duration,
     open: &'a (dyn Fn(&str) -> io::Result<NetNs> + Sync),
     since: Instant,
     /// Of machines that plugins wired.
@@ -43,10 +46,20 @@ enum Held {
     Udp(Echo),
 }
 
+/// All delays of a lab, as of a way there and back over each of its lines; and as much again, since neighbours are asked for first.
+fn delays(wiring: &Wiring) -> Duration {
+    let devices = wiring.machines.iter().flat_map(|machine| &machine.devices);
+    let delay = |device: &Device| match device.shape {
+        Some(Shape::Impaired { delay_us, .. }) => Duration::from_micros(delay_us.into()),
+        _ => Duration::ZERO,
+    };
+    devices.map(delay).sum::<Duration>() * 2
+}
+
 impl<'a> Bench<'a> {
     pub(super) fn new(wiring: &'a Wiring, open: &'a (dyn Fn(&str) -> io::Result<NetNs> + Sync)) -> Self {
         let (found, listeners) = (Mutex::default(), Mutex::default());
-        Self { wiring, open, since: Instant::now(), found, listeners }
+        Self { wiring, delays: delays(wiring), open, since: Instant::now(), found, listeners }
     }
 
     /// A machine's namespace. Not kept open: of a thousand, that would be a thousand descriptors.

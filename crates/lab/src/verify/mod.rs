@@ -112,8 +112,8 @@ fn judge(bench: &Bench<'_>, expectation: &Expectation, options: &Options) -> (St
     let mut all = Vec::new();
     for leg in legs {
         let (status, seen) = match expectation.negated {
-            false => works(bench, leg, limit.unwrap_or(options.within)),
-            true => fails(bench, leg, limit.unwrap_or(options.refuse_for)),
+            false => works(bench, leg, limit.unwrap_or(options.within + bench.delays)),
+            true => fails(bench, leg, limit.unwrap_or(options.refuse_for + bench.delays)),
         };
         let seen = if several { format!("{}: {seen}", leg.to) } else { seen };
         if status != Status::Passed {
@@ -132,7 +132,8 @@ fn works(bench: &Bench<'_>, leg: Leg<'_>, limit: Duration) -> (Status, String) {
     loop {
         let left = limit.saturating_sub(start.elapsed());
         // A search for the path MTU takes many packets.
-        let patience = if matches!(leg.check, Check::Mtu { .. }) { left } else { left.min(ATTEMPT) };
+        let patience =
+            if matches!(leg.check, Check::Mtu { .. }) { left } else { left.min(ATTEMPT + bench.delays) };
         let now = match leg.attempt(bench, patience) {
             Seen::Works(what) => return (Status::Passed, what),
             Seen::Silence => None,
@@ -156,7 +157,7 @@ fn fails(bench: &Bench<'_>, leg: Leg<'_>, limit: Duration) -> (Status, String) {
     let start = Instant::now();
     loop {
         let left = limit.saturating_sub(start.elapsed());
-        let now = match leg.attempt(bench, left.min(REFUSED_ATTEMPT)) {
+        let now = match leg.attempt(bench, left.min(REFUSED_ATTEMPT + bench.delays)) {
             Seen::Works(what) => return (Status::Failed, format!("it does: {what}")),
             Seen::Fails { what, definite: true } => return (Status::Passed, what),
             Seen::Fails { what, definite: false } => (Status::Passed, what),

@@ -136,5 +136,16 @@ hosts: [outside, beside]
 links: [node -- outside, node/br1 -- beside]
 ",
     ),
+    (
+        "vlans",
+        "
+switches: {sw: {vlan_filtering: true}}
+hosts: [a, b, both]
+links:
+  - {link: a 10.0.0.1/24 -- sw, to: {vlans: 10 pvid untagged}}
+  - {link: b 10.0.0.2/24 -- sw, to: {vlans: 20 pvid untagged}}
+  - {link: both 10.0.0.3/24 -- sw, to: {vlans: [10 pvid untagged, 20-30]}}
+",
+    ),
     ("apart", "hosts: [a, b, c, lonely]\nswitches: [s]\nlinks: [a -- b, c -- s]\n"),
 ];

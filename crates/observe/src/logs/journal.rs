@@ -10,6 +10,7 @@ mod hash;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,7 +23,7 @@ pub(super) use self::file::{Budget, Journal};
 use super::Wanted;
 
 /// In memory until the disk is there (or for good), and on disk; in each a directory for each machine.
-const DIRECTORIES: [&str; 2] = ["/run/log/journal", "/var/log/journal"];
+pub(super) const DIRECTORIES: [&str; 2] = ["/run/log/journal", "/var/log/journal"];
 /// journald keeps a hundred (`SystemMaxFiles=`).
 const MOST_FILES: usize = 512;
 /// What the journal itself knows of a writer, so nobody else can pretend to be it. docker.service is not among them: containers
@@ -57,6 +58,27 @@ pub(super) fn heard(wanted: &Wanted<'_>) -> BTreeMap<String, Heard> {
 
 fn search(directories: &[&Path], wanted: &Wanted<'_>, budget: &Budget) -> BTreeMap<String, Heard> {
     let mut found = BTreeMap::new();
+    each(directories, budget, |journal, path| {
+        if !wanted.all_in(&found) {
+            read(journal, path, wanted, budget, &mut found);
+        }
+    });
+    found
+}
+
+/// Shows each line of kubelet and runtimes, the newest of each file first, until `tell` has heard enough of it.
+pub(super) fn lines(
+    directories: &[&Path],
+    budget: &Budget,
+    mut tell: impl FnMut(&Path, Timestamp, &str) -> ControlFlow<()>,
+) {
+    each(directories, budget, |journal, path| {
+        entries(journal, budget, |at, text| text.lines().rev().try_for_each(|line| tell(path, at, line)));
+    });
+}
+
+/// Opens the journals, the one that was written to last first.
+fn each<'b>(directories: &[&Path], budget: &'b Budget, mut visit: impl FnMut(&mut Journal<'b>, &Path)) {
     let paths = directories.iter().flat_map(|directory| files(directory));
     let opened = paths.filter_map(|path| {
         let journal = Journal::open(open(&path).ok()?, budget)?;
@@ -65,12 +87,11 @@ fn search(directories: &[&Path], wanted: &Wanted<'_>, budget: &Budget) -> BTreeM
     let mut journals: Vec<_> = opened.take(MOST_FILES).collect();
     journals.sort_by_key(|(newest, ..)| std::cmp::Reverse(*newest));
     for (_, path, mut journal) in journals {
-        if wanted.all_in(&found) || budget.is_spent() {
+        if budget.is_spent() {
             break;
         }
-        read(&mut journal, &path, wanted, budget, &mut found);
+        visit(&mut journal, &path);
     }
-    found
 }
 
 /// Adds what a journal says of ids that nothing newer was heard of.
@@ -81,30 +102,48 @@ pub(super) fn read(
     budget: &Budget,
     found: &mut BTreeMap<String, Heard>,
 ) {
-    let units = UNITS.iter().map(|unit| format!("_SYSTEMD_UNIT={unit}.service"));
-    let fields = units.chain(IDENTIFIERS.iter().map(|name| format!("SYSLOG_IDENTIFIER={name}")));
-    let found_fields: Vec<Entries> =
-        fields.filter_map(|field| journal.entries_with(field.as_bytes())).collect();
-    let mut last = Newest::of(found_fields, journal);
-    while let Some(entry) = last.next(journal) {
-        if wanted.all_in(found) || budget.is_spent() {
-            return;
-        }
-        let Some(message) = journal.message(entry) else { continue };
-        let Ok(text) = std::str::from_utf8(&message.text) else { continue };
+    if wanted.all_in(found) {
+        return;
+    }
+    entries(journal, budget, |at, text| {
         // The last of several lines is the newest.
         for line in text.lines().rev() {
             for id in wanted.ids_in(line) {
                 let heard = found.entry(id.to_owned()).or_insert_with(|| Heard {
                     path: path.to_owned(),
                     line: super::shortened(line),
-                    at: Some(Timestamp(i64::try_from(message.at_us / 1000).unwrap_or(i64::MAX))),
+                    at: Some(at),
                     pod: None,
                 });
                 if heard.pod.is_none() {
                     heard.pod = wanted.pod_in(line, id);
                 }
             }
+        }
+        if wanted.all_in(found) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+}
+
+/// Shows what kubelet and runtimes say in a journal, from the newest entry backwards.
+fn entries(
+    journal: &mut Journal<'_>,
+    budget: &Budget,
+    mut tell: impl FnMut(Timestamp, &str) -> ControlFlow<()>,
+) {
+    let units = UNITS.iter().map(|unit| format!("_SYSTEMD_UNIT={unit}.service"));
+    let fields = units.chain(IDENTIFIERS.iter().map(|name| format!("SYSLOG_IDENTIFIER={name}")));
+    let found_fields: Vec<Entries> =
+        fields.filter_map(|field| journal.entries_with(field.as_bytes())).collect();
+    let mut last = Newest::of(found_fields, journal);
+    while let Some(entry) = last.next(journal) {
+        if budget.is_spent() {
+            return;
+        }
+        let Some(message) = journal.message(entry) else { continue };
+        let Ok(text) = std::str::from_utf8(&message.text) else { continue };
+        let at = Timestamp(i64::try_from(message.at_us / 1000).unwrap_or(i64::MAX));
+        if tell(at, text).is_break() {
+            return;
         }
     }
 }

@@ -8,9 +8,10 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use model::{Namespace, NsInode, Runtime, RuntimeObject, Timestamp};
+use sys::ProcessStat;
 
 /// `sysconf(_SC_CLK_TCK)` on all that Linux runs on: /proc counts in hundredths of a second.
-const TICK: Duration = Duration::from_millis(10);
+const TICK_MS: u64 = 10;
 /// Both times are rounded, and some runtimes take the time of creation after they have started the process.
 const MARGIN: Duration = Duration::from_secs(2);
 
@@ -67,20 +68,15 @@ struct Process {
 impl Process {
     /// `None` when there is none, or only a zombie.
     fn read(pid: u32) -> Option<Self> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let started = started(&stat)?;
+        let started = started(&ProcessStat::read(pid).ok()?)?;
         let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         Some(Self { started, cgroups })
     }
 }
 
-/// When a process started, from its `stat` (proc_pid_stat(5)); `None` for a zombie. The command's name is in brackets and may
-/// contain anything, brackets and spaces included.
-fn started(stat: &str) -> Option<Duration> {
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let state = fields.next()?;
-    let ticks: u32 = fields.nth(18)?.parse().ok()?;
-    (!matches!(state, "Z" | "X")).then(|| TICK * ticks)
+/// When a process started; `None` for a zombie.
+fn started(stat: &ProcessStat) -> Option<Duration> {
+    (!stat.has_ended()).then(|| Duration::from_millis(stat.started.saturating_mul(TICK_MS)))
 }
 
 enum Doubt {
@@ -222,12 +218,15 @@ mod tests {
     }
 
     #[test]
-    fn a_start_time_is_read_behind_whatever_a_process_calls_itself() {
-        let stat = "812 (a) S 1 (b) R 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4200 20 21";
-        assert_eq!(started(stat), Some(Duration::from_secs(42)));
-        assert_eq!(started(&stat.replace(") R", ") Z")), None, "a zombie is gone");
-        for cut in ["", "812 (sh", "812 (sh)", "812 (sh) S 1"] {
-            assert_eq!(started(cut), None, "{cut:?}");
-        }
+    fn a_zombie_is_gone_and_machines_run_for_years() {
+        let stat = |state, started| ProcessStat { state, parent: 1, group: 812, started };
+        assert_eq!(started(&stat('R', 4200)), Some(Duration::from_secs(42)));
+        assert_eq!(started(&stat('Z', 4200)), None, "a zombie is gone");
+        let years = 5_000_000_000;
+        assert_eq!(
+            started(&stat('S', years)),
+            Some(Duration::from_secs(50_000_000)),
+            "more than 32 bits of ticks"
+        );
     }
 }

@@ -1,13 +1,17 @@
 //! The Container Runtime Interface (k8s.io/cri-api, RuntimeService of runtime.v1, or of runtime.v1alpha2 before containerd 1.6 and
 //! CRI-O 1.20; what is asked here has the same messages in both).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use model::{PodName, RuntimeObject, RuntimeObjectKind, Timestamp};
+use futures_util::{StreamExt, TryStreamExt, future, stream};
+use model::{ContainerId, PodName, RuntimeObject, RuntimeObjectKind, Timestamp};
 
-use super::Answer;
-use super::grpc::{Client, is_absent, words};
+use super::grpc::{Client, Failed};
+use super::{Answer, Wanted};
+
+/// How many sandboxes are asked for at once: the runtime asks a shim for each.
+const AT_ONCE: usize = 16;
 
 struct Methods {
     version: &'static str,
@@ -136,74 +140,56 @@ struct PodIp {
 }
 
 /// Lists sandboxes and containers.
-pub(super) async fn ask(socket: &Path) -> Result<Answer, String> {
-    let mut client = Client::connect(socket).await?;
-    let answer = list(&mut client).await.map_err(|(method, status)| words(method, &status))?;
+pub(super) async fn ask(socket: &Path, wanted: &Wanted) -> Result<Answer, String> {
+    let client = Client::connect(socket).await?;
+    let answer = list(&client, wanted).await.map_err(|failed| failed.to_string())?;
     answer.ok_or_else(|| "it has no CRI service".to_owned())
 }
 
-/// The same by an open connection; `None` when there is no such service, or it is switched off. The error says which call failed.
-pub(super) async fn list(client: &mut Client) -> Result<Option<Answer>, (&'static str, tonic::Status)> {
+/// The same by an open connection; `None` when there is no such service, or it is switched off.
+pub(super) async fn list(client: &Client, wanted: &Wanted) -> Result<Option<Answer>, Failed> {
     for methods in [V1, V1ALPHA2] {
-        match client.call(methods.version, VersionRequest {}, None).await {
-            Ok(version) => return list_by(client, &methods, version).await.map(Some),
-            Err(status) if is_absent(&status) => {}
-            Err(status) => return Err((methods.version, status)),
+        let answers = future::join3(
+            client.call::<_, VersionResponse>(methods.version, VersionRequest {}, None),
+            client.call::<_, ListPodsResponse>(methods.list_pods, ListRequest {}, None),
+            client.call::<_, ListContainersResponse>(methods.list_containers, ListRequest {}, None),
+        );
+        let (version, pods, containers) = answers.await;
+        let version = match version {
+            Err(failed) if failed.is_absent() => continue,
+            version => version?,
+        };
+        if version.runtime_name.is_empty() {
+            return Err(Failed::nonsense(methods.version, "a runtime without a name: this is no CRI"));
         }
+        let version = format!("{} {}", version.runtime_name, version.runtime_version).trim().to_owned();
+        let objects = objects(client, &methods, pods?.items, containers?.containers, wanted).await?;
+        return Ok(Some(Answer { version, objects }));
     }
     Ok(None)
 }
 
-async fn list_by(
-    client: &mut Client,
+async fn objects(
+    client: &Client,
     methods: &Methods,
-    version: VersionResponse,
-) -> Result<Answer, (&'static str, tonic::Status)> {
-    let failed = |method| move |status| (method, status);
-    if version.runtime_name.is_empty() {
-        return Err((methods.version, tonic::Status::data_loss("a runtime without a name: this is no CRI")));
-    }
-    let pods: ListPodsResponse =
-        client.call(methods.list_pods, ListRequest {}, None).await.map_err(failed(methods.list_pods))?;
-    let containers: ListContainersResponse = client
-        .call(methods.list_containers, ListRequest {}, None)
-        .await
-        .map_err(failed(methods.list_containers))?;
-    let mut objects = Vec::new();
-    let mut names: HashMap<String, PodName> = HashMap::new();
-    for pod in pods.items {
-        let metadata = pod.metadata.unwrap_or_default();
-        let name = PodName {
-            namespace: metadata.namespace,
-            name: metadata.name,
-            uid: Some(metadata.uid).filter(|uid| !uid.is_empty()),
-        };
-        names.insert(pod.id.clone(), name.clone());
-        let ready = pod.state == 0;
-        let mut object = RuntimeObject {
-            id: id(&pod.id).map_err(failed(methods.list_pods))?,
-            kind: RuntimeObjectKind::Sandbox,
-            partition: None,
-            name: Some(name.to_string()),
-            pod: Some(name),
-            sandbox: None,
-            state: if ready { "Ready" } else { "NotReady" }.into(),
-            pid: None,
-            netns: None,
-            addresses: Vec::new(),
-            created: Some(Timestamp(pod.created_at_ns / 1_000_000)),
-            doubt: None,
-        };
-        let question = PodStatusRequest { id: pod.id, verbose: true };
-        match client.call::<_, PodStatusResponse>(methods.pod_status, question, None).await {
-            Ok(answer) => details(&mut object, &answer),
-            // A sandbox that was removed meanwhile stays in the list as it was: that errs on the safe side.
-            Err(status) if status.code() == tonic::Code::NotFound => {}
-            Err(status) => return Err((methods.pod_status, status)),
-        }
-        objects.push(object);
-    }
-    for container in containers.containers {
+    pods: Vec<PodSandbox>,
+    containers: Vec<Container>,
+    wanted: &Wanted,
+) -> Result<Vec<RuntimeObject>, Failed> {
+    // The sandboxes of containers that are wanted.
+    let named = containers.iter().filter(|container| {
+        wanted.fits(&container.id, container.metadata.iter().map(|metadata| metadata.name.as_str()))
+    });
+    let needed: HashSet<&str> = named.map(|container| container.pod_sandbox_id.as_str()).collect();
+    let names: HashMap<String, PodName> = pods.iter().map(|pod| (pod.id.clone(), pod.name())).collect();
+    let sandboxes = stream::iter(pods).map(|pod| {
+        let name = pod.name();
+        let full = name.to_string();
+        let is_wanted = needed.contains(pod.id.as_str()) || wanted.fits(&pod.id, [full.as_str(), &name.name]);
+        sandbox(client, methods, pod, name, is_wanted)
+    });
+    let mut objects: Vec<RuntimeObject> = sandboxes.buffered(AT_ONCE).try_collect().await?;
+    for container in containers {
         let state = match container.state {
             0 => "created",
             1 => "running",
@@ -211,7 +197,7 @@ async fn list_by(
             _ => "unknown",
         };
         objects.push(RuntimeObject {
-            id: id(&container.id).map_err(failed(methods.list_containers))?,
+            id: id(methods.list_containers, &container.id)?,
             kind: RuntimeObjectKind::Container,
             partition: None,
             name: container.metadata.map(|metadata| metadata.name),
@@ -225,15 +211,55 @@ async fn list_by(
             doubt: None,
         });
     }
-    Ok(Answer {
-        version: format!("{} {}", version.runtime_name, version.runtime_version).trim().to_owned(),
-        objects,
-    })
+    Ok(objects)
+}
+
+impl PodSandbox {
+    fn name(&self) -> PodName {
+        let metadata = self.metadata.clone().unwrap_or_default();
+        let uid = Some(metadata.uid).filter(|uid| !uid.is_empty());
+        PodName { namespace: metadata.namespace, name: metadata.name, uid }
+    }
+}
+
+/// A sandbox, and if it is wanted, its details.
+async fn sandbox(
+    client: &Client,
+    methods: &Methods,
+    pod: PodSandbox,
+    name: PodName,
+    is_wanted: bool,
+) -> Result<RuntimeObject, Failed> {
+    let ready = pod.state == 0;
+    let mut object = RuntimeObject {
+        id: id(methods.list_pods, &pod.id)?,
+        kind: RuntimeObjectKind::Sandbox,
+        partition: None,
+        name: Some(name.to_string()),
+        pod: Some(name),
+        sandbox: None,
+        state: if ready { "Ready" } else { "NotReady" }.into(),
+        pid: None,
+        netns: None,
+        addresses: Vec::new(),
+        created: Some(Timestamp(pod.created_at_ns / 1_000_000)),
+        doubt: None,
+    };
+    if is_wanted {
+        let question = PodStatusRequest { id: pod.id, verbose: true };
+        match client.call(methods.pod_status, question, None).await {
+            Ok(answer) => details(&mut object, &answer),
+            // A sandbox that was removed meanwhile stays in the list as it was: that errs on the safe side.
+            Err(failed) if failed.is_not_found() => {}
+            Err(failed) => return Err(failed),
+        }
+    }
+    Ok(object)
 }
 
 /// A runtime whose ids are not what CNI allows is not one that we understand.
-fn id(text: &str) -> Result<model::ContainerId, tonic::Status> {
-    text.parse().map_err(|error: model::IdError| tonic::Status::data_loss(error.to_string()))
+pub(super) fn id(method: &'static str, text: &str) -> Result<ContainerId, Failed> {
+    text.parse().map_err(|error: model::IdError| Failed::nonsense(method, error.to_string()))
 }
 
 /// Pid, namespace and addresses from the verbose status, whose `info` is JSON of the runtime's own making: containerd's

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use model::{Runtime, RuntimeKind};
 
+use crate::processes;
+
 /// Daemons by their `comm`, and how the socket that matters ends. They listen on others too (shims, metrics, ttrpc).
 const DAEMONS: [(&str, RuntimeKind, &str); 5] = [
     ("containerd", RuntimeKind::Containerd, "containerd.sock"),
@@ -47,10 +49,7 @@ pub(super) fn scan() -> Vec<Process> {
             || DAEMONS.iter().any(|(name, ..)| *name == comm)
     };
     pids.filter_map(|pid| {
-        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned();
-        if !matters(&comm) {
-            return None;
-        }
+        let comm = processes::comm(format!("/proc/{pid}")).filter(|comm| matters(comm))?;
         let mount_namespace = std::fs::metadata(format!("/proc/{pid}/ns/mnt")).ok().map(|stat| stat.ino());
         Some(Process { pid, comm, here: own.is_some() && mount_namespace == own })
     })
@@ -84,7 +83,13 @@ pub(super) fn sockets(processes: &[Process]) -> Vec<(RuntimeKind, PathBuf)> {
 /// Whether nobody but systemd listens on a socket: to connect would start a daemon that somebody stopped, or that never ran.
 pub(super) fn is_dormant(socket: &Path, processes: &[Process]) -> bool {
     let table = std::fs::read_to_string("/proc/thread-self/net/unix").unwrap_or_default();
-    let same = |path: &str| Path::new(path) == socket || resolved(Path::new(path)) == resolved(socket);
+    let real = resolved(socket);
+    // Directories may be links (/var/run is /run), the file itself is what was bound.
+    let is_named_alike = |path: &Path| path.file_name() == real.file_name();
+    let same = |path: &str| {
+        let path = Path::new(path);
+        path == socket || is_named_alike(path) && resolved(path) == real
+    };
     let listeners = table.lines().filter_map(listener).filter(|(_, path)| same(path));
     let inodes: HashSet<String> = listeners.map(|(inode, _)| format!("socket:[{inode}]")).collect();
     let (activators, daemons): (Vec<&Process>, Vec<&Process>) = processes

@@ -13,7 +13,7 @@ use model::{RuntimeObject, RuntimeObjectKind, Timestamp};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::Answer;
+use super::{Answer, Wanted};
 
 /// A list of containers may be long.
 const LARGEST_BYTES: usize = 64 << 20;
@@ -69,7 +69,7 @@ struct Network {
 }
 
 /// Lists all containers, with what can be learned of each.
-pub(super) async fn ask(socket: &Path) -> Result<Answer, String> {
+pub(super) async fn ask(socket: &Path, wanted: &Wanted) -> Result<Answer, String> {
     let mut client = Client::connect(socket).await?;
     let version: Version = client.get("/version").await?.ok_or("no /version: this is no Docker API")?;
     if version.version.is_empty() {
@@ -80,7 +80,11 @@ pub(super) async fn ask(socket: &Path) -> Result<Answer, String> {
     for container in listed {
         let id = container.id.parse().map_err(|error: model::IdError| error.to_string())?;
         // One that was removed after the list was made (404) stays as it was listed: that errs on the safe side.
-        let inspected: Option<Inspected> = client.get(&format!("/containers/{id}/json")).await?;
+        let names = container.names.iter().flatten().map(|name| name.trim_start_matches('/'));
+        let inspected: Option<Inspected> = match wanted.fits(&container.id, names) {
+            true => client.get(&format!("/containers/{id}/json")).await?,
+            false => None,
+        };
         let settings = inspected.as_ref().and_then(|inspected| inspected.network_settings.as_ref());
         let networks = settings.and_then(|settings| settings.networks.as_ref());
         let addresses = networks.into_iter().flat_map(|networks| networks.values());

@@ -2,8 +2,9 @@
 
 use cni::{Code, Error, Outcome, Result};
 use ipnet::IpNet;
+use model::Vlans;
 use model::{IfName, Link};
-use netlink::bridge_vlan::{self, Vlans};
+use netlink::bridge_vlan;
 use netlink::device::{self, Device, Kind};
 use netlink::link::{self, Change, Veth};
 use netlink::{Socket, addr};
@@ -109,10 +110,10 @@ fn enter_vlans(socket: &mut Socket, settings: &Settings, name: &IfName) -> Resul
     let port = link::by_name(socket, name.as_str()).map_err(kernel)?.index;
     let mut requests = Vec::new();
     if !settings.keeps_default_vlan {
-        let default = Vlans { first: DEFAULT_VLAN, last: DEFAULT_VLAN, untagged: false };
+        let default = Vlans { first: DEFAULT_VLAN, last: DEFAULT_VLAN, pvid: false, untagged: false };
         requests.push(bridge_vlan::delete(port, default, false));
     }
-    let own = settings.vlan.map(|id| Vlans { first: id, last: id, untagged: true });
+    let own = settings.vlan.map(|id| Vlans { first: id, last: id, pvid: true, untagged: true });
     let all = own.into_iter().chain(settings.trunk.iter().copied());
     requests.extend(all.map(|vlans| bridge_vlan::add(port, vlans, false)));
     let answers = socket.batch(requests).map_err(kernel)?;

@@ -2,7 +2,7 @@
 
 use cni::{Code, Config, Dns, Error, Result};
 use model::IfName;
-use netlink::bridge_vlan::Vlans;
+use model::Vlans;
 use serde::Deserialize;
 
 use crate::interface;
@@ -87,7 +87,7 @@ fn trunk(list: &[Trunk]) -> Result<Vec<Vlans>> {
             return Err(Error::new(Code::InvalidConfig, "vlanTrunk is not valid")
                 .details(format!("minID {first}, maxID {last}")));
         }
-        all.push(Vlans { first, last, untagged: false });
+        all.push(Vlans { first, last, pvid: false, untagged: false });
     }
     all.sort_by_key(|vlans| vlans.first);
     // The same VLAN twice is no mistake: ranges that touch become one.

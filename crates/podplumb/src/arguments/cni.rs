@@ -147,7 +147,7 @@ pub(crate) struct StatusOptions {
 pub(crate) struct ListOptions {
     #[command(flatten)]
     pub(crate) place: PlaceOptions,
-    /// Shape of the output
+    /// Shape of the output: table (80 columns), wide (everything) or json
     #[arg(short, long, value_enum, default_value = "table")]
     pub(crate) output: Format,
 }
@@ -161,7 +161,7 @@ pub(crate) struct ValidateOptions {
     #[arg(long, value_name = "DIR", env = "CNI_PATH", hide_env = true, value_delimiter = ':',
         value_parser = any_path, default_values = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"])]
     pub(crate) bin_dir: Vec<PathBuf>,
-    /// Shape of the output
+    /// Shape of the output: text or json
     #[arg(short, long, value_enum, default_value = "text")]
     pub(crate) output: Shape,
 }

@@ -22,13 +22,13 @@ pub(crate) enum LabCommand {
     /// Draw a lab, or what a file would make: dot, mermaid, SVG
     Graph(GraphOptions),
     /// Write the packets of a machine's interfaces into a pcapng file
-    Capture(CaptureOptions),
+    Capture(LabCaptureOptions),
     /// List labs
     List(LabListOptions),
     /// Start a shell in a machine of a lab
     Enter(EnterOptions),
     /// Run a command in a machine of a lab
-    Exec(ExecOptions),
+    Exec(LabExecOptions),
     /// Remove what is left of labs that were killed while they were made or removed
     Gc,
     /// Print a topology that rebuilds a node's wiring: bridges, veths, pods,
@@ -80,7 +80,7 @@ pub(crate) struct DownOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct LabListOptions {
-    /// Shape of the list
+    /// Shape of the list: text or json
     #[arg(short, long, value_enum, default_value = "text")]
     pub(crate) output: Shape,
 }
@@ -94,7 +94,7 @@ pub(crate) struct EnterOptions {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ExecOptions {
+pub(crate) struct LabExecOptions {
     #[command(flatten)]
     pub(crate) lab: LabOptions,
     /// The machine
@@ -111,7 +111,7 @@ pub(crate) struct VerifyOptions {
     /// How long each expectation may take until it holds, unless it says so itself
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
     pub(crate) within: Duration,
-    /// Shape of the report
+    /// Shape of the report: text, json or junit (XML, for CI)
     #[arg(short, long, value_enum, default_value = "text")]
     pub(crate) output: ReportShape,
 }
@@ -134,7 +134,7 @@ pub(crate) struct ShowOptions {
     /// Show each machine, also those that are alike
     #[arg(long)]
     pub(crate) all: bool,
-    /// Shape of the answer
+    /// Shape of the answer: text or json
     #[arg(short, long, value_enum, default_value = "text")]
     pub(crate) output: Shape,
 }
@@ -147,7 +147,7 @@ pub(crate) struct GraphOptions {
     /// Draw each machine, also those that are alike
     #[arg(long)]
     pub(crate) all: bool,
-    /// Format of the drawing
+    /// Format of the drawing: text (boxes and lines), dot (Graphviz), mermaid or svg
     #[arg(short, long, value_enum, default_value = "text")]
     pub(crate) output: Drawing,
 }
@@ -166,13 +166,16 @@ pub(crate) enum Drawing {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct CaptureOptions {
+pub(crate) struct LabCaptureOptions {
     #[command(flatten)]
     pub(crate) lab: LabOptions,
     /// The machine
     pub(crate) machine: String,
     /// Its interface; all unless given
     pub(crate) interface: Option<String>,
+    /// Which packets, in tcpdump's words: -- tcp port 80
+    #[arg(last = true, value_name = "FILTER")]
+    pub(crate) filter: Vec<String>,
     /// Where to write ('-': stdout)
     #[arg(short, long, value_name = "FILE", default_value = "-")]
     pub(crate) write: PathBuf,

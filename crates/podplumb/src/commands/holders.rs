@@ -1,6 +1,9 @@
 //! `podplumb holders X`
 
+use std::collections::BTreeSet;
+
 use analyze::Subject;
+use analyze::render::printable;
 use model::{Namespace, Snapshot};
 use reclaim::connections::{self, Ended as EndedConnection};
 
@@ -22,6 +25,9 @@ pub(crate) fn run(options: &HoldersOptions) -> anyhow::Result<Ended> {
             "give a pod, container id, veth, pid, namespace path or inode; `podplumb map` shows what is here",
         ));
     }
+    if options.kill_orphans {
+        refuse_several(&subjects, &options.question)?;
+    }
     let ended = if options.kill_orphans { end_orphans(&subjects, &snapshot) } else { Ok(Vec::new()) };
     match options.output {
         Shape::Text => print(&analyze::render::holders(&subjects, paint()))?,
@@ -39,6 +45,26 @@ pub(crate) fn run(options: &HoldersOptions) -> anyhow::Result<Ended> {
         tell(&ended)?;
     }
     Ok(if ended.iter().any(|ended| ended.error.is_some()) { Ended::Failed } else { Ended::Fine })
+}
+
+/// What is ended cannot be brought back, so it has to be clear whose connections are meant.
+fn refuse_several(subjects: &[Subject], question: &str) -> anyhow::Result<()> {
+    let namespaces = subjects.iter().filter_map(|subject| subject.namespace.as_ref());
+    let namespaces: BTreeSet<_> = namespaces.map(|namespace| (namespace.inode, namespace.nsid)).collect();
+    if namespaces.len() < 2 {
+        return Ok(());
+    }
+    let lines = subjects.iter().map(|subject| {
+        let inode = subject.namespace.as_ref().and_then(|namespace| namespace.inode);
+        let inode = inode.map(|inode| format!("  inode:{inode}")).unwrap_or_default();
+        format!("\n  {}{inode}", printable(&subject.label))
+    });
+    let what = format!(
+        "{question:?} fits {}, and nothing was ended:{}",
+        namespaces.len(),
+        lines.collect::<String>()
+    );
+    Err(hinted(what, "give NAMESPACE/POD, more of an id, or inode:N"))
 }
 
 /// Ends the TCP orphans of every namespace that is meant, except the host's.

@@ -1,7 +1,11 @@
 //! One module a command, each with a `run`.
 
 pub(crate) mod boot;
+pub(crate) mod capture;
 pub(crate) mod cni;
+pub(crate) mod doctor;
+pub(crate) mod exec;
+pub(crate) mod expose;
 pub(crate) mod gc;
 pub(crate) mod holders;
 pub(crate) mod journal;
@@ -10,7 +14,10 @@ pub(crate) mod leaks;
 pub(crate) mod map;
 pub(crate) mod pods;
 pub(crate) mod reclaim;
+pub(crate) mod report;
 pub(crate) mod snapshot;
+pub(crate) mod sockets;
+pub(crate) mod trace;
 pub(crate) mod undo;
 pub(crate) mod watch;
 pub(crate) mod who;
@@ -28,8 +35,20 @@ use crate::output::hinted;
 /// A snapshot of more than this is not one that podplumb wrote.
 const LARGEST_SNAPSHOT_BYTES: u64 = 1 << 30;
 
-/// The snapshot that the options mean: a file's, or one taken now.
+/// The snapshot that the options mean: a file's, or one taken now, with what verdicts need.
 fn snapshot_of(options: &NodeOptions) -> anyhow::Result<Snapshot> {
+    from_or(options, look)
+}
+
+/// The snapshot that the options mean: a file's, or one taken now, also with what says where packets go in each namespace.
+fn whole_snapshot_of(options: &NodeOptions) -> anyhow::Result<Snapshot> {
+    from_or(options, look_at_stacks)
+}
+
+fn from_or(
+    options: &NodeOptions,
+    look: impl FnOnce(&LiveOptions) -> anyhow::Result<Snapshot>,
+) -> anyhow::Result<Snapshot> {
     match &options.from {
         Some(file) => {
             let mut snapshot = read(file)?;
@@ -71,20 +90,31 @@ fn runtimes(options: &LiveOptions) -> RuntimeSources {
 }
 
 /// Looks at this node.
-fn look(options: &LiveOptions) -> anyhow::Result<Snapshot> {
-    look_by(observe::observe, options)
+pub(crate) fn look(options: &LiveOptions) -> anyhow::Result<Snapshot> {
+    look_by(observe::observe, options, false)
+}
+
+/// Looks at this node, and at where packets go in each namespace.
+fn look_at_stacks(options: &LiveOptions) -> anyhow::Result<Snapshot> {
+    look_by(observe::observe, options, true)
 }
 
 /// Looks at this node, and at everything that could hold a namespace.
 fn look_closely(options: &LiveOptions) -> anyhow::Result<Snapshot> {
-    look_by(observe::observe_closely, options)
+    look_by(observe::observe_closely, options, false)
 }
 
-fn look_by(
-    observe: fn(&Sources) -> Result<Snapshot, observe::Error>,
+/// Looks at this node, at everything that could hold a namespace, and at where packets go in each.
+fn look_at_everything(options: &LiveOptions) -> anyhow::Result<Snapshot> {
+    look_by(observe::observe_closely, options, true)
+}
+
+pub(crate) fn look_by(
+    observe: impl FnOnce(&Sources) -> Result<Snapshot, observe::Error>,
     options: &LiveOptions,
+    stacks: bool,
 ) -> anyhow::Result<Snapshot> {
-    let sources = Sources { runtimes: runtimes(options), cni: cni_paths(options) };
+    let sources = Sources { runtimes: runtimes(options), cni: cni_paths(options), stacks };
     observe(&sources).map_err(|error| match error {
         observe::Error::Runtimes(_) => {
             hinted(error.to_string(), "leave --runtime none out: the runtime knows its containers best")
@@ -115,6 +145,6 @@ fn require_root(options: &NodeOptions, command: &str) -> anyhow::Result<()> {
 }
 
 /// What could not be seen, on stderr: it is not data.
-fn tell_coverage(snapshot: &Snapshot) {
+pub(crate) fn tell_coverage(snapshot: &Snapshot) {
     let _ = std::io::stderr().write_all(analyze::render::coverage(&snapshot.coverage).as_bytes());
 }

@@ -1,14 +1,12 @@
 //! `podplumb leaks --watch`
 
-use std::io::{ErrorKind, Write};
-
 use analyze::watch::{Line, Moment, Watch};
 use model::Timestamp;
 use observe::watch::{Watcher, Woken};
 
 use crate::arguments::LiveOptions;
 use crate::commands::cni_paths;
-use crate::output::Ended;
+use crate::output::{Ended, print_more};
 
 /// Prints a line for each attachment that comes or goes, until a signal, or until nobody reads them any more.
 pub(crate) fn run(options: &LiveOptions) -> anyhow::Result<Ended> {
@@ -48,9 +46,5 @@ fn tell(lines: &[Line]) -> anyhow::Result<bool> {
         text.push_str(&serde_json::to_string(line)?);
         text.push('\n');
     }
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        result => Ok(result.map(|()| true)?),
-    }
+    print_more(&text)
 }

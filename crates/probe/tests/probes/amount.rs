@@ -10,7 +10,7 @@ use podplumb_probe::throughput::throughput;
 use podplumb_probe::{Failure, Listener};
 use sys::NetNs;
 
-use crate::net::{Line, empty, inside, ip, veth};
+use crate::net::{Line, inside, ip, lab};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -109,6 +109,20 @@ fn where_large_packets_vanish_without_a_word_is_a_black_hole() {
 }
 
 #[test]
+fn the_path_mtu_is_found_where_every_other_packet_is_lost() {
+    let line = Line::make();
+    inside(
+        &line.r,
+        "nft 'add table inet t; add chain inet t f { type filter hook forward priority 0; }
+              add rule inet t f iifname r-a numgen inc mod 2 0 drop'",
+    );
+    for _ in 0..2 {
+        let found = path_mtu(&line.a, ip(Line::B), SOON).unwrap();
+        assert_eq!((found.bytes, found.vanishes_from), (1500, None), "{found:?}");
+    }
+}
+
+#[test]
 fn a_router_that_says_too_big_before_a_black_hole_hides_neither() {
     let line = Line::make();
     inside(
@@ -124,10 +138,7 @@ fn a_router_that_says_too_big_before_a_black_hole_hides_neither() {
 
 #[test]
 fn throughput_is_what_the_narrowest_link_lets_through() {
-    let (a, b) = (empty(), empty());
-    veth(&a, "eth0", &b, "eth0");
-    inside(&a, "ip addr add 10.0.0.1/24 dev eth0");
-    inside(&b, "ip addr add 10.0.0.2/24 dev eth0");
+    let [a, b] = lab("{hosts: [a, b], links: [a -- b]}", ["a", "b"]);
     let to: SocketAddr = "10.0.0.2:0".parse().unwrap();
     let moment = Duration::from_millis(700);
     let fast = throughput(&a, &b, to, moment, SOON).unwrap().bits_per_second();

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use podplumb_probe::Failure;
 use podplumb_probe::capture::{Capture, LinkType, Packet, Settings};
+use podplumb_probe::filter::{Filter, Names};
+use podplumb_probe::listening::{self, Listening, State};
 use podplumb_probe::matcher::{Matcher, Protocol};
 use podplumb_probe::pcapng::Writer;
 use podplumb_probe::ping::{Ping, ping};
 use podplumb_probe::recording::Recording;
 use sys::{FilterStep, NetNs};
 
-use crate::net::{Line, empty, inside, ip, veth};
+use crate::net::{Line, empty, inside, ip, lab};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -81,8 +83,7 @@ fn a_program_says_which_packets_are_kept() {
 
 #[test]
 fn what_is_not_read_in_time_is_counted_as_lost() {
-    let (a, b) = (empty(), empty());
-    veth(&a, "eth0", &b, "eth0");
+    let [a, b] = lab("{hosts: [a, b], links: [a -- b]}", ["a", "b"]);
     let mut capture = Capture::open(&b, &on("eth0")).unwrap();
     let mut frame = vec![0xff; 1514];
     frame[12..14].copy_from_slice(&[0x88, 0xb5]);
@@ -205,4 +206,56 @@ os.write(tun, bytes.fromhex('4500001c0000000040012ade0a0000020a0000010800f7ff000
     assert!(found.iter().all(|packet| packet.link == LinkType::Ip && packet.data[0] == 0x45));
     let from = Matcher { hosts: vec![ip("10.0.0.2")], ..Matcher::default() };
     assert!(from.matches(found[0]));
+}
+
+#[test]
+fn a_listener_sees_tags_and_directions_and_filters_what_has_no_frame() {
+    let line = Line::make();
+    let index = |netns: &NetNs, name: &str| {
+        netns
+            .run(|| netlink::link::by_name(&mut netlink::Socket::route().unwrap(), name).unwrap().index)
+            .unwrap()
+    };
+    let listen = |netns: &NetNs, name: &str, words: &str| {
+        let filter = Filter::parse(words, &Names::default()).unwrap();
+        Listening::open(netns, index(netns, name), Some(&filter), 96, 4 << 20).unwrap()
+    };
+    let read = |listening: &mut Listening| {
+        listening.stop().unwrap();
+        std::thread::sleep(listening::DELAY);
+        let mut seen = Vec::new();
+        listening.read(|packet| seen.push(packet.to_owned()));
+        seen
+    };
+    let mut listening = listen(&line.r, "r-b", "icmp or ether proto 0x88b5");
+    ping(&line.a, &Ping { to: ip(Line::B), bytes: Some(1000), patience: SOON }).unwrap();
+    // An 802.1Q frame: the kernel takes its tag out, so the filter sees the type behind it.
+    let mut tagged = vec![0xff; 12];
+    tagged.extend_from_slice(&[0x81, 0, 0x20, 7, 0x88, 0xb5]);
+    tagged.resize(60, 0);
+    flood(&line.b, &tagged, 1);
+    let seen = read(&mut listening);
+    let told: Vec<_> =
+        seen.iter().map(|seen| (seen.outgoing, seen.original_bytes, seen.data.len())).collect();
+    assert_eq!(told, [(true, 1014, 96), (false, 1014, 96), (false, 60, 60)]);
+    assert_eq!(seen[2].data, tagged, "with its tag where it was");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
+    assert!(seen[0].at_ns < seen[1].at_ns && (now - 60_000_000_000..=now).contains(&seen[0].at_ns));
+    let counts = listening.counts().unwrap();
+    assert_eq!((counts.seen, counts.dropped), (3, 0));
+    assert_eq!(listening.state(), State::Up);
+    inside(&line.r, "ip link del r-b");
+    assert_eq!((listening.is_disturbed(), listening.state()), (true, State::Gone));
+
+    let a = empty();
+    inside(&a, "ip tuntap add tun0 mode tun; ip link set tun0 up; ip addr add 10.0.0.1/24 dev tun0");
+    let mut listening = listen(&a, "tun0", "ip src 10.0.0.2 and not tcp and not ether multicast");
+    assert_eq!(listening.link(), LinkType::Ip);
+    let write = "import fcntl, os, struct
+tun = os.open('/dev/net/tun', os.O_RDWR)
+fcntl.ioctl(tun, 0x400454ca, struct.pack('16sH22x', b'tun0', 0x1001))
+os.write(tun, bytes.fromhex('4500001c0000000040012ade0a0000020a0000010800f7ff00000000'))";
+    inside(&a, &format!("python3 -c \"{write}\""));
+    let seen = read(&mut listening);
+    assert!(matches!(seen.as_slice(), [seen] if seen.data[0] == 0x45 && !seen.outgoing), "{seen:?}");
 }

@@ -1,10 +1,9 @@
-//! Small networks to probe: namespaces that nobody else sees, wired by iproute2.
+//! Small networks to probe: labs, changed by iproute2 and nft.
 
 use std::net::IpAddr;
-use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 
-use netlink::{Socket, link};
+use lab::Lab;
 use sys::NetNs;
 
 /// Runs shell lines inside a namespace; each has to succeed.
@@ -21,31 +20,16 @@ pub(crate) fn inside(netns: &NetNs, lines: &str) -> String {
         .expect("the namespace can be entered")
 }
 
-/// An empty namespace whose loopback is up. Without detection of duplicate addresses: while a router's own is tentative, it cannot ask for
-/// neighbours, and the first packets wait for seconds.
-pub(crate) fn empty() -> NetNs {
-    let netns = NetNs::create().expect("tests that make namespaces need root: run `make test` as root");
-    inside(
-        &netns,
-        "ip link set lo up; cd /proc/sys/net/ipv6/conf; echo 0 | tee all/accept_dad > default/accept_dad",
-    );
-    netns
+/// The namespaces of a lab's machines.
+pub(crate) fn lab<const N: usize>(topology: &str, machines: [&str; N]) -> [NetNs; N] {
+    let lab = Lab::from_yaml(topology).unwrap_or_else(|error| panic!("{error}"));
+    machines.map(|machine| lab.run(machine, NetNs::current).unwrap().unwrap())
 }
 
-/// A veth pair between two namespaces, up.
-pub(crate) fn veth(a: &NetNs, name: &str, b: &NetNs, peer: &str) {
-    let pair = link::Veth {
-        name: &name.parse().unwrap(),
-        mac: None,
-        master: None,
-        mtu_bytes: None,
-        peer_name: &peer.parse().unwrap(),
-        peer_mac: None,
-        peer_netns: Some(b.as_fd()),
-        indices: Default::default(),
-    };
-    a.run(|| Socket::route().unwrap().ack(link::create_veth(&pair)).unwrap()).unwrap();
-    inside(b, &format!("ip link set {peer} up"));
+/// An empty namespace.
+pub(crate) fn empty() -> NetNs {
+    let [netns] = lab("hosts: [alone]", ["alone"]);
+    netns
 }
 
 pub(crate) fn ip(text: &str) -> IpAddr {
@@ -64,24 +48,14 @@ impl Line {
     pub(crate) const B6: &str = "fd00:2::2";
 
     pub(crate) fn make() -> Self {
-        let (a, r, b) = (empty(), empty(), empty());
-        veth(&r, "r-a", &a, "eth0");
-        veth(&r, "r-b", &b, "eth0");
-        inside(
-            &r,
-            "ip addr add 10.0.1.1/24 dev r-a; ip addr add 10.0.2.1/24 dev r-b
-             ip addr add fd00:1::1/64 dev r-a nodad; ip addr add fd00:2::1/64 dev r-b nodad
-             echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding",
-        );
-        for (netns, n) in [(&a, 1), (&b, 2)] {
-            inside(
-                netns,
-                &format!(
-                    "ip addr add 10.0.{n}.2/24 dev eth0; ip addr add fd00:{n}::2/64 dev eth0 nodad
-                     ip route add default via 10.0.{n}.1; ip route add default via fd00:{n}::1",
-                ),
-            );
-        }
+        let topology = "
+hosts: [a, b]
+routers: [r]
+links:
+  - a 10.0.1.2/24 fd00:1::2/64 -- r:r-a 10.0.1.1/24 fd00:1::1/64
+  - b 10.0.2.2/24 fd00:2::2/64 -- r:r-b 10.0.2.1/24 fd00:2::1/64
+";
+        let [a, r, b] = lab(topology, ["a", "r", "b"]);
         // The kernel puts IPv6 addresses into use by and by.
         for (netns, own) in [(&a, "fd00:1::2"), (&r, "fd00:1::1"), (&r, "fd00:2::1"), (&b, "fd00:2::2")] {
             inside(netns, &format!("until ip -6 route get {own} | grep -q ^local; do sleep 0.02; done"));

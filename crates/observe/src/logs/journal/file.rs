@@ -23,7 +23,7 @@ impl Budget {
         Self { until: Instant::now() + time, blocks: Cell::new(blocks) }
     }
 
-    pub(super) fn is_spent(&self) -> bool {
+    pub(in crate::logs) fn is_spent(&self) -> bool {
         self.blocks.get() == 0 || Instant::now() >= self.until
     }
 

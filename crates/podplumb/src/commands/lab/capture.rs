@@ -7,17 +7,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use lab::Labs;
-use probe::capture::{Capture, Settings};
+use probe::capture::{Capture, LinkType, Settings};
+use probe::filter::Names;
 use probe::pcapng::Writer;
 use probe::recording::Recording;
 
-use crate::arguments::CaptureOptions;
+use crate::arguments::LabCaptureOptions;
+use crate::commands::capture::filter;
 use crate::output::{Ended, hinted, note};
 
 /// How often a signal is looked for.
 const MOMENT: Duration = Duration::from_millis(100);
 
-pub(crate) fn run(options: &CaptureOptions, labs: &Labs) -> anyhow::Result<Ended> {
+pub(crate) fn run(options: &LabCaptureOptions, labs: &Labs) -> anyhow::Result<Ended> {
     let to_stdout = options.write == Path::new("-");
     if to_stdout && io::stdout().is_terminal() {
         let hint = "write it to a file with -w FILE, or lead it to a reader: `… | tshark -r -`";
@@ -25,7 +27,12 @@ pub(crate) fn run(options: &CaptureOptions, labs: &Labs) -> anyhow::Result<Ended
     }
     let name = super::name_of(&options.lab)?;
     let netns = labs.netns(&name, &options.machine).map_err(super::failed)?;
-    let settings = Settings { interface: options.interface.clone(), ..Settings::default() };
+    let filter = filter(&options.filter.join(" "), &Names::default())?;
+    let mut settings = Settings { interface: options.interface.clone(), ..Settings::default() };
+    if let Some(filter) = filter {
+        // A lab's machines have Ethernet.
+        settings.filter = filter.program(LinkType::Ethernet, u32::MAX);
+    }
     let capture = Capture::open(&netns, &settings).map_err(|failure| {
         let machine = &options.machine;
         let what = format!("cannot capture in {machine} of the lab {name}: {failure}");

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use anyhow::Context;
 use lab::Labs;
 
-use crate::arguments::{EnterOptions, ExecOptions, LabOptions};
+use crate::arguments::{EnterOptions, LabExecOptions, LabOptions};
 use crate::output::Ended;
 
 pub(crate) fn shell(options: &EnterOptions, labs: &Labs) -> anyhow::Result<Ended> {
@@ -14,7 +14,7 @@ pub(crate) fn shell(options: &EnterOptions, labs: &Labs) -> anyhow::Result<Ended
     become_command(labs, &options.lab, &options.machine, &[shell], true)
 }
 
-pub(crate) fn exec(options: &ExecOptions, labs: &Labs) -> anyhow::Result<Ended> {
+pub(crate) fn exec(options: &LabExecOptions, labs: &Labs) -> anyhow::Result<Ended> {
     become_command(labs, &options.lab, &options.machine, &options.command, false)
 }
 
@@ -29,6 +29,7 @@ fn become_command(
     let name = super::name_of(lab)?;
     let netns = labs.netns(&name, machine).map_err(super::failed)?;
     // No thread but this one has been started.
+    labs.enter_state(&name, machine).map_err(super::failed)?;
     let inside = netns.enter().with_context(|| format!("cannot enter {machine} of the lab {name}"))?;
     #[expect(clippy::disallowed_methods, reason = "the user's own command")]
     let mut process = std::process::Command::new(&command[0]);
@@ -38,5 +39,5 @@ fn become_command(
     }
     let error = process.exec();
     drop(inside);
-    Err(error).with_context(|| format!("cannot run {}", command[0].display()))
+    Err(crate::program::not_run(&command[0], error, "on this machine"))
 }

@@ -5,11 +5,11 @@ use lab::{Imported, topology};
 use model::Snapshot;
 
 use crate::arguments::ImportOptions;
-use crate::commands::snapshot_of;
+use crate::commands::whole_snapshot_of;
 use crate::output::{Ended, note, print};
 
 pub(crate) fn run(options: &ImportOptions) -> anyhow::Result<Ended> {
-    let snapshot = snapshot_of(&options.node)?;
+    let snapshot = whole_snapshot_of(&options.node)?;
     let imported = lab::import(&snapshot);
     for line in &imported.notes {
         note(format_args!("note: {line}"));

@@ -43,7 +43,11 @@ fn counts(wiring: &Wiring) -> String {
     let is_first = |kind: &DeviceKind| matches!(kind, DeviceKind::Veth { first: true, .. });
     let devices = wiring.machines.iter().flat_map(|machine| &machine.devices);
     let links = devices.filter(|device| is_first(&device.kind)).count();
-    format!("{}, {}", count(wiring.machines.len(), "namespace"), count(links, "link"))
+    format!(
+        "{}, {}",
+        count(wiring.machines.iter().filter(|machine| machine.is_there()).count(), "namespace"),
+        count(links, "link")
+    )
 }
 
 /// A line that is written over, on terminals.
