@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 
 use model::{AttachmentKey, NetworkName};
+use sys::Locked;
 
 /// Attachments of a network share this many locks. A file for each would stay behind whoever is killed.
 const SLOTS: u64 = 256;
@@ -13,25 +14,21 @@ const SLOTS: u64 = 256;
 /// Locks that end with this value.
 #[derive(Debug)]
 pub(crate) struct Held {
-    _files: Vec<File>,
+    _files: Vec<Locked>,
 }
 
 /// Waits until nobody else works on the attachment, or collects its network's garbage.
 pub(crate) fn attachment(dir: &Path, key: &AttachmentKey) -> io::Result<Held> {
-    let network = open(dir, key.network.as_str())?;
-    network.lock_shared()?;
+    let network = Locked::shared(open(dir, key.network.as_str())?)?;
     let slot = model::attachment::digest(key.file_name().as_bytes()) % SLOTS;
     // No network has a colon in its name.
-    let own = open(dir, &format!("{}:{slot:02x}", key.network))?;
-    own.lock()?;
+    let own = Locked::exclusive(open(dir, &format!("{}:{slot:02x}", key.network))?)?;
     Ok(Held { _files: vec![own, network] })
 }
 
 /// Waits until nobody else works on the network.
 pub(crate) fn network(dir: &Path, name: &NetworkName) -> io::Result<Held> {
-    let network = open(dir, name.as_str())?;
-    network.lock()?;
-    Ok(Held { _files: vec![network] })
+    Ok(Held { _files: vec![Locked::exclusive(open(dir, name.as_str())?)?] })
 }
 
 fn open(dir: &Path, name: &str) -> io::Result<File> {

@@ -4,13 +4,14 @@
 //! `/run/podplumb/labs/NAME.lock` belongs to whoever works on the lab.
 
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use model::{NsId, NsInode, Timestamp};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use serde::{Deserialize, Serialize};
+use sys::Locked;
 
 use crate::error::{Error, Result};
 use crate::name::LabName;
@@ -85,7 +86,7 @@ pub(crate) struct Claim {
     pub(crate) name: LabName,
     pub(crate) directory: PathBuf,
     lock_path: PathBuf,
-    _lock: File,
+    _lock: Locked,
 }
 
 impl Labs {
@@ -137,12 +138,8 @@ impl Labs {
         std::fs::create_dir_all(&self.base).map_err(Error::io(self.base.display().to_string()))?;
         loop {
             let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
-            let lock = lock.map_err(Error::io(what()))?;
-            match lock.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Err(Error::Busy(name.to_string())),
-                Err(TryLockError::Error(error)) => return Err(Error::io(what())(error)),
-            }
+            let lock = lock.and_then(Locked::try_exclusive).map_err(Error::io(what()))?;
+            let lock = lock.ok_or_else(|| Error::Busy(name.to_string()))?;
             // Whoever had it may have removed it with the lab.
             if same_file(&lock, &lock_path) {
                 let directory = self.directory(name);

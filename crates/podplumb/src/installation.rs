@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD};
 use serde::{Deserialize, Serialize};
+use sys::Locked;
 
 /// The plugin binary, in the plugin directory as well: a runtime may see that directory only.
 const BINARY: &str = "podplumb-cni";
@@ -248,10 +249,9 @@ impl Installation {
         path
     }
 
-    fn lock(&self) -> io::Result<File> {
+    fn lock(&self) -> io::Result<Locked> {
         let dir = File::open(&self.dir).map_err(about("open", &self.dir))?;
-        dir.lock().map_err(about("lock", &self.dir))?;
-        Ok(dir)
+        Locked::exclusive(dir).map_err(about("lock", &self.dir))
     }
 }
 

@@ -1,37 +1,32 @@
 //! Files of lines, for journals: each line is on disk before the next thing happens.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::Locked;
+
 /// A file of lines, open for one writer at a time.
 #[derive(Debug)]
 pub struct LineFile {
-    file: File,
+    file: Locked,
     length: u64,
 }
 
 impl LineFile {
     /// Opens a file, making it and its directory if need be, once no other writer has it.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = open(path)?;
-        file.lock()?;
-        Self::begin(file, path)
+        Self::begin(Locked::exclusive(open(path)?)?, path)
     }
 
     /// The same, but `None` when another writer has it.
     pub fn try_open(path: &Path) -> io::Result<Option<Self>> {
-        let file = open(path)?;
-        match file.try_lock() {
-            Ok(()) => Self::begin(file, path).map(Some),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+        Locked::try_exclusive(open(path)?)?.map(|file| Self::begin(file, path)).transpose()
     }
 
     /// Removes what a killed writer left of its last line, so that the next one begins at the start of a line.
-    fn begin(mut file: File, path: &Path) -> io::Result<Self> {
+    fn begin(mut file: Locked, path: &Path) -> io::Result<Self> {
         let mut text = Vec::new();
         file.seek(SeekFrom::Start(0))?;
         file.read_to_end(&mut text)?;
@@ -121,8 +116,7 @@ mod tests {
         first.append(b"one").unwrap();
         drop(first);
         File::options().append(true).open(&path).unwrap().write_all(b"tw").unwrap();
-        // A process that another test starts has our descriptors until it is another program, and with them the lock.
-        let mut second = LineFile::open(&path).unwrap();
+        let mut second = LineFile::try_open(&path).unwrap().expect("nobody has it");
         second.append(b"two").unwrap();
         let text = std::fs::read(&path).unwrap();
         std::fs::remove_dir_all(directory).unwrap();
