@@ -11,7 +11,7 @@ use podplumb_tests::{Podplumb, World, binaries, require, run};
 use sys::NetNs;
 
 const NEEDS: [&str; 4] = ["ip", "ping", "tshark", "capinfos"];
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(120);
 
 /// Attaches a pod; the first gets .2, the next .3.
 fn pod(namespace: &str, name: &str) {

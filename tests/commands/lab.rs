@@ -83,7 +83,7 @@ fn people_without_root_have_labs_of_their_own() {
     }
     assert!(up.status.success(), "{}", text(&up));
     assert!(text(&podplumb(&["lab", "up", "lab.yaml"])).contains("nothing to change"));
-    let verified = podplumb(&["lab", "verify", "pair"]);
+    let verified = podplumb(&["lab", "verify", "pair", "--within", "60s"]);
     assert!(verified.status.success(), "{}", text(&verified));
     assert!(text(&podplumb(&["lab", "list"])).contains("pair"));
     assert_eq!(Podplumb::default().expect(0, &["lab", "list"]), "no labs\n", "root has others");
@@ -110,12 +110,12 @@ fn a_capture_in_a_lab_takes_a_filter() {
     assert!(text(&said).contains("\n  icpm\n  ^^^^\nhint: did you mean `icmp`?"), "{}", text(&said));
     let path = world.path().join("x.pcapng").display().to_string();
     let mut capture = Command::new(binaries().join("podplumb"))
-        .args(["lab", "capture", "pair", "b", "eth0", "-w", &path, "-c", "2", "--for", "20s", "--", "icmp"])
+        .args(["lab", "capture", "pair", "b", "eth0", "-w", &path, "-c", "2", "--for", "90s", "--", "icmp"])
         .spawn()
         .expect("podplumb");
     // The file is made when it listens. Of all that comes meanwhile, such as ARP, only this is kept.
     podplumb_tests::wait_until("the capture listens", || Path::new(&path).exists());
-    podplumb.expect(0, &["lab", "verify", "pair"]);
+    podplumb.expect(0, &["lab", "verify", "pair", "--within", "60s"]);
     assert!(capture.wait().expect("it ends").success());
     let kinds = podplumb_tests::run("tshark", &["-r", &path, "-T", "fields", "-e", "icmp.type"]);
     assert_eq!(kinds.split_whitespace().collect::<Vec<&str>>(), ["8", "0"]);

@@ -38,7 +38,7 @@ impl Watching {
     }
 
     fn next(&self, what: &str) -> Value {
-        self.lines.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|_| panic!("no line about: {what}"))
+        self.lines.recv_timeout(Duration::from_secs(120)).unwrap_or_else(|_| panic!("no line about: {what}"))
     }
 
     fn signal(&self, signal: &str) {

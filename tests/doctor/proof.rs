@@ -33,7 +33,7 @@ fn a_pod_reaches_itself_by_a_service_where_the_check_is_silent_and_not_where_it_
         shell(&lab, "node", &set);
         let service = "10.96.0.1:80".parse().expect("an address");
         let connected = lab
-            .run("node-pod1", || TcpStream::connect_timeout(&service, Duration::from_millis(700)))
+            .run("node-pod1", || TcpStream::connect_timeout(&service, Duration::from_secs(3)))
             .expect("the machine");
         let ids = examine(&lab, "node").ids();
         let foretold = !ids.contains(&"hairpin-service".to_owned());

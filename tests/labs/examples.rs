@@ -31,7 +31,7 @@ fn examples_come_up_do_what_they_say_and_are_gone() {
     for file in examples() {
         let path = file.display().to_string();
         podplumb.expect(0, &["lab", "up", &path]);
-        podplumb.expect(0, &["lab", "verify", &path]);
+        podplumb.expect(0, &["lab", "verify", &path, "--within", "60s"]);
         let again = podplumb.expect(0, &["lab", "up", &path]);
         assert!(again.contains("nothing to change"), "{path}: {again}");
         let down = podplumb.expect(0, &["lab", "down", &path]);
@@ -52,9 +52,12 @@ fn in_node() -> Podplumb {
 fn orphans(node: &Podplumb, number: usize) -> Vec<String> {
     let mut labels = Vec::new();
     wait_until(&format!("{number} orphans"), || {
-        let found = node.orphans("0s");
-        labels =
-            found.iter().map(|finding| finding.0["label"].as_str().unwrap_or_default().to_owned()).collect();
+        let found = node.findings("0s");
+        let orphans = found.iter().filter(|finding| finding.verdict() == "orphan");
+        labels = orphans.map(|orphan| orphan.0["label"].as_str().unwrap_or_default().to_owned()).collect();
+        if labels.len() != number {
+            eprintln!("not {number} orphans: {found:#?}");
+        }
         labels.len() == number
     });
     labels
@@ -100,7 +103,7 @@ fn pods_of_a_lab_that_ended_the_wrong_way_are_found_on_their_node_and_reclaimed_
     let plugins = world.plugin_dir(Plugins::Podplumb).display().to_string();
     node.expect(0, &["reclaim", "--apply", "--grace", "0s", "--cni-bin-dir", &plugins]);
     orphans(&node, 0);
-    podplumb.expect(0, &["lab", "verify", "leak-zoo"]);
+    podplumb.expect(0, &["lab", "verify", "leak-zoo", "--within", "60s"]);
     assert_eq!(of_machine(), before, "none of it was the machine's");
 
     // One that rises, one that dies, one that never was.

@@ -60,7 +60,7 @@ fn a_frame_goes_to_ports_of_its_vlan_alone_and_an_edit_changes_that() {
     if !up(&podplumb, &path) {
         return;
     }
-    podplumb.expect(0, &["lab", "verify", &path]);
+    podplumb.expect(0, &["lab", "verify", &path, "--within", "60s"]);
     assert!(podplumb.expect(0, &["lab", "up", &path]).contains("nothing to change"));
     let before = vlans(&podplumb, &path, "sw");
     assert_eq!(before.len(), 6, "{before:?}");
@@ -77,7 +77,7 @@ fn a_frame_goes_to_ports_of_its_vlan_alone_and_an_edit_changes_that() {
     assert_eq!(plan.lines().filter(changed).count(), 2, "{plan}");
     assert!(!plan.contains("port1") && !plan.contains("+ veth") && !plan.contains("- veth"), "{plan}");
     podplumb.expect(0, &["lab", "up", &path]);
-    podplumb.expect(0, &["lab", "verify", &path]);
+    podplumb.expect(0, &["lab", "verify", &path, "--within", "60s"]);
     std::fs::write(&file, SWITCH).expect("a file");
     podplumb.expect(0, &["lab", "up", &path]);
     assert_eq!(vlans(&podplumb, &path, "sw"), before, "and back");

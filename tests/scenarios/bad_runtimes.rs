@@ -54,7 +54,7 @@ fn silence(what: &str) -> String {
     let start = Instant::now();
     let runtimes = observe::runtimes::observe(&sources).unwrap().runtimes;
     let took = start.elapsed();
-    assert!(took < PATIENCE * 4, "{what}: it took {took:?}");
+    assert!(took < PATIENCE * 15, "{what}: it took {took:?}");
     let [runtime] = runtimes.as_slice() else { panic!("{what}: {runtimes:?}") };
     match &runtime.status {
         RuntimeStatus::Silent { why } => why.clone(),

@@ -4,7 +4,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use podplumb_tests::{binaries, require};
+use podplumb_tests::{binaries, require, wait_until};
 use serde_json::Value;
 
 use crate::site::{NEEDS, Site};
@@ -150,31 +150,24 @@ links:\n  - node1 -- net\n  - {link: node2 -- net, to: {mtu: 1400}}\noverlay: {k
 }
 
 /// Starts a trace of packets that are lost, which takes as long as it may.
-fn start(site: &Site) -> std::process::Child {
+fn start(site: &Site, limit: &str) -> std::process::Child {
     site.run("router", "ip route add blackhole 10.0.1.2");
     let mut command = Command::new(binaries().join("podplumb"));
-    command.args(["trace", "alice", "bob", "--live", "--timeout", "5s", "--runtime", "none"]);
+    command.args(["trace", "alice", "bob", "--live", "--timeout", limit, "--runtime", "none"]);
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while !site.run("router", "nft list tables").contains("podplumb-trace") {
-        assert!(Instant::now() < deadline, "it watches");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_until("it watches", || site.run("router", "nft list tables").contains("podplumb-trace"));
     child
 }
 
 #[test]
 fn nothing_is_left_of_one_that_is_killed() {
     with_site(ROUTER, &[], "ping alice -> bob", |site| {
-        let mut child = start(site);
+        let mut child = start(site, "300s");
         child.kill().unwrap();
         child.wait().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(2);
         for machine in machines(site) {
-            while site.run(&machine, "nft list tables").contains("podplumb-trace") {
-                assert!(Instant::now() < deadline, "{machine} has a table of a dead process");
-                std::thread::sleep(Duration::from_millis(20));
-            }
+            let is_gone = || !site.run(&machine, "nft list tables").contains("podplumb-trace");
+            wait_until(&format!("{machine} has no table of a dead process"), is_gone);
         }
     });
 }
@@ -182,7 +175,7 @@ fn nothing_is_left_of_one_that_is_killed() {
 #[test]
 fn a_pod_that_goes_away_meanwhile_is_told() {
     with_site(ROUTER, &[], "ping alice -> bob", |site| {
-        let child = start(site);
+        let child = start(site, "15s");
         site.run("alice", "ip link del eth0");
         let output = child.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
@@ -198,9 +191,9 @@ fn a_lost_packet_takes_its_time_limit_and_no_longer() {
     }
     with_site(ROUTER, &["router: ip route add blackhole 10.0.1.2"], "no ping alice -> bob", |site| {
         let start = Instant::now();
-        site.trace(3, &["alice", "bob", "--live", "--timeout", "2s"]);
+        site.trace(3, &["alice", "bob", "--live", "--timeout", "8s"]);
         let took = start.elapsed();
         // Two packets would be sent, were the first one not lost; looking at the node takes some of it.
-        assert!(took >= Duration::from_secs(2) && took < Duration::from_millis(3_500), "{took:?}");
+        assert!(took >= Duration::from_secs(8) && took < Duration::from_secs(16), "{took:?}");
     });
 }

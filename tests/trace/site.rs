@@ -41,7 +41,7 @@ impl Site {
 
     /// Whether real probes show what the lab expects.
     pub(crate) fn verify(&self) {
-        self.podplumb.expect(0, &["lab", "verify", &self.path()]);
+        self.podplumb.expect(0, &["lab", "verify", &self.path(), "--within", "60s"]);
     }
 
     /// Traces, as JSON.

@@ -16,9 +16,14 @@ fn lab(yaml: &str) -> Lab {
     Lab::new(wiring).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Verifies with a short time limit.
+/// Verifies what does not hold: with a short time limit.
 fn verify(lab: &Lab) -> Report {
     lab.verify(&Options { within: Duration::from_millis(1500), ..Options::default() })
+}
+
+/// Verifies what holds, however busy the machine is: nothing waits once it does.
+fn patiently(lab: &Lab) -> Report {
+    lab.verify(&Options { within: Duration::from_secs(60), ..Options::default() })
 }
 
 /// What was seen of each sentence, `!` before those that do not hold and `?` before those that nobody knows.
@@ -69,7 +74,7 @@ fn what_works_holds_in_both_families() {
         "no ping a -> 10.9.9.9",
         "no tcp a -> 10.9.9.9:80 within 300ms",
     ];
-    let report = line(&sentences).verify(&Options::default());
+    let report = patiently(&line(&sentences));
     assert!(report.holds(), "{}", report.text(Paint::PLAIN));
     let order: Vec<&str> = report.results.iter().map(|result| result.text.as_str()).collect();
     assert_eq!(order, sentences);
@@ -92,7 +97,7 @@ fn what_does_not_work_says_what_was_seen_instead() {
         "throughput a -> b:99 >= 10mbit",
         "http a -> http://b:8080/",
         "throughput a -> b >= 900gbit",
-        "ping6 a -> b within 8s",
+        "ping6 a -> b within 60s",
     ]);
     inside(
         &lab,
@@ -156,7 +161,7 @@ fn a_black_hole_is_told_from_a_router_that_speaks() {
 
 #[test]
 fn a_sentence_is_tried_until_it_holds() {
-    let lab = line(&["ping a -> b within 8s"]);
+    let lab = line(&["ping a -> b within 60s"]);
     inside(
         &lab,
         "r",
@@ -191,7 +196,7 @@ fn what_must_not_work_has_to_fail_for_its_whole_time_or_be_refused() {
     let report = verify(&lab);
     assert!(report.holds(), "{:?}", seen(&report));
     assert!(report.results[0].took >= Duration::from_millis(900), "{:?}", report.results[0]);
-    assert!(report.results[1].took < Duration::from_millis(500), "{:?}", report.results[1]);
+    assert!(report.results[1].took < report.results[0].took, "{:?}", report.results);
     assert_eq!(report.results[0].seen, "no answer in 1 s");
     // It works after a while: that is seen.
     std::thread::scope(|scope| {
@@ -199,7 +204,7 @@ fn what_must_not_work_has_to_fail_for_its_whole_time_or_be_refused() {
             std::thread::sleep(Duration::from_millis(400));
             inside(&lab, "r", "nft delete table inet t");
         });
-        let report = verify(&lab);
+        let report = lab.verify(&Options { refuse_for: Duration::from_secs(60), ..Options::default() });
         assert_eq!(report.results[0].status, Status::Failed, "{:?}", report.results[0]);
     });
 }
@@ -219,7 +224,7 @@ expect:
   - tcp client -> server:8000
   - no http client -> http://server:8000/nothing = 200
 ");
-    let report = lab.verify(&Options::default());
+    let report = patiently(&lab);
     assert!(report.holds(), "{}", report.text(Paint::PLAIN));
 }
 
@@ -242,7 +247,7 @@ expect:
     let topology = topology::from_yaml(yaml, "t".as_ref()).unwrap();
     let wiring = resolve(&topology, "test", &|_| Ok(conflist.to_owned())).unwrap().wiring;
     let lab = Lab::new(wiring).unwrap_or_else(|error| panic!("{error}"));
-    let report = lab.verify(&Options::default());
+    let report = patiently(&lab);
     assert!(report.holds(), "{}", report.text(Paint::PLAIN));
 }
 
@@ -259,7 +264,7 @@ fn of_pods_that_ended_the_namespace_is_gone_or_without_anybody_and_the_others_li
     let pods = "a: {run: sleep 60}, b: {ended: pinned}, c: {ended: without-del}, d: {ended: half-added}, e: {ended: restarted}";
     let wiring = lab_of(pods, "ping node-a -> node, ping node-b -> node").unwrap();
     let mut lab = Lab::new(wiring).unwrap_or_else(|error| panic!("{error}"));
-    let report = lab.verify(&Options::default());
+    let report = patiently(&lab);
     assert!(report.holds(), "{}", report.text(Paint::PLAIN));
     let is_there = |lab: &Lab, pod: &str| lab.netns(pod).is_ok();
     let pods = ["node-a", "node-b", "node-c", "node-d", "node-e"];
@@ -274,12 +279,12 @@ fn of_pods_that_ended_the_namespace_is_gone_or_without_anybody_and_the_others_li
     let wanted = lab_of("a: {ended: without-del}, c: {run: sleep 60}", "ping node-c -> node").unwrap();
     lab.change(wanted).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(pods.map(|pod| is_there(&lab, pod)), [false, false, true, false, false]);
-    let report = lab.verify(&Options::default());
+    let report = patiently(&lab);
     assert!(report.holds(), "{}", report.text(Paint::PLAIN));
     // The kernel takes its time with a namespace.
     let start = std::time::Instant::now();
     while lab.run("node", veths).unwrap() > 1 {
-        assert!(start.elapsed().as_secs() < 10, "of b and d nothing is left");
+        assert!(start.elapsed().as_secs() < 60, "of b and d nothing is left");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     assert_eq!(lab.run("node", veths).unwrap(), 1);
@@ -303,7 +308,7 @@ expect:
   - udp a2 -> b2:80
   - throughput a2 -> b2 >= 1mbit
 ");
-    let report = lab.verify(&Options::default());
+    let report = patiently(&lab);
     assert!(report.holds(), "{}", report.text(Paint::PLAIN));
 }
 
@@ -330,10 +335,10 @@ fn hundreds_of_sentences_take_no_longer_than_their_slowest() {
         sentences.concat()
     );
     let lab = lab(&yaml);
-    let start = Instant::now();
-    let report = lab.verify(&Options::default());
+    let report = patiently(&lab);
     assert!(report.holds(), "{}", report.text(Paint::PLAIN));
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    let one_by_one: Duration = report.results.iter().map(|result| result.took).sum();
+    assert!(report.took * 4 < one_by_one, "{:?} of {one_by_one:?}", report.took);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use sys::{FilterStep, NetNs};
 
 use crate::net::{Line, empty, inside, ip, lab};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(30);
 
 fn on(interface: &str) -> Settings {
     Settings { interface: Some(interface.to_owned()), ..Settings::default() }

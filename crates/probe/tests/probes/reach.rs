@@ -8,8 +8,8 @@ use podplumb_probe::{Echo, Failure, Listener, Notice, route, tcp, udp};
 
 use crate::net::{Line, empty, inside, ip};
 
-const SOON: Duration = Duration::from_secs(2);
-const BRIEFLY: Duration = Duration::from_millis(300);
+const SOON: Duration = Duration::from_secs(30);
+const BRIEFLY: Duration = Duration::from_secs(1);
 
 fn at(address: &str, port: u16) -> SocketAddr {
     SocketAddr::new(ip(address), port)
