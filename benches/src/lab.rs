@@ -181,7 +181,15 @@ fn floor(shape: Shape) -> Vec<(NetNs, Socket)> {
     });
     let bridge = IfIndex(2);
     if let Shape::Star(_) = shape {
-        let create = device::create_bridge(&"br0".parse().expect("a name"), None, None);
+        let create = device::create(&device::Device {
+            name: &"br0".parse().expect("a name"),
+            kind: device::Kind::Bridge { vlans: false, stp: false },
+            mac: None,
+            mtu_bytes: None,
+            netns: None,
+            up: false,
+            index: Some(bridge),
+        });
         rooms[0].1.ack(create).expect("a bridge");
     }
     let mut next: Vec<u32> = vec![3; machines];
@@ -219,6 +227,9 @@ fn floor(shape: Shape) -> Vec<(NetNs, Socket)> {
             let some = requests.by_ref().take(BATCH).collect();
             rooms[machine].1.batch(some).expect("answers").all().expect("made");
         }
+    }
+    if let Shape::Star(_) = shape {
+        rooms[0].1.batch(up(bridge)).expect("answers").all().expect("the bridge is up");
     }
     rooms
 }
