@@ -243,7 +243,7 @@ fn a_capture_ends_after_a_time_or_size_and_a_ring_keeps_the_newest_files() {
         let path = file(name).display().to_string();
         Capturing::start(&[&["web-1", "-w", &path], more, &["--", "udp"]].concat())
     };
-    let capturing = capture("time", &["--for", "1s"]);
+    let capturing = capture("time", &["--for", "5s"]);
     send("shop-web-1", 10, 5);
     let (code, _, said) = capturing.wait();
     assert_eq!(code, Some(0));

@@ -192,7 +192,8 @@ fn it_ends_when_nobody_reads_any_more_and_tells_what_it_knows_on_a_signal() {
 
     let watching = Watching::start();
     run("ip", &["link", "add", "mine", "type", "veth", "peer", "name", "other"]);
-    std::thread::sleep(Duration::from_millis(300));
+    // Less than the lines wait for what explains them, and enough for a busy machine to tell of the devices.
+    std::thread::sleep(Duration::from_millis(1500));
     let rest = watching.end();
     assert_eq!(rest.len(), 2, "the lines that still waited: {rest:?}");
     assert!(rest.iter().all(|line| line["event"] == "appeared"), "{rest:?}");

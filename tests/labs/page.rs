@@ -10,7 +10,7 @@ const NEEDS: [&str; 5] = ["ip", "bridge", "nft", "ping", "sh"];
 const PAGE: &str = "docs/labs.md";
 
 /// So many times, when a look into a lab shows something else.
-const ASKED_AGAIN: usize = 5;
+const ASKED_AGAIN: usize = 30;
 
 /// A line of a block that a reader would type.
 const PROMPT: &str = "    $ ";

@@ -107,7 +107,7 @@ fn a_plugin_that_leaves_a_child_with_its_stdout_is_not_waited_for() {
     let ipam = world.plugin_dir(Plugins::Podplumb).join("lingering");
     let script = "#!/bin/sh\n\
         [ $CNI_COMMAND = ADD ] && echo '{\"cniVersion\":\"1.0.0\",\"ips\":[{\"address\":\"10.66.0.9/24\"}]}'\n\
-        sleep 30 &\n";
+        sleep 120 &\n";
     std::fs::write(&ipam, script).unwrap();
     run("chmod", &["755", &ipam.display().to_string()]);
     bridge.config["ipam"] = json!({ "type": "lingering" });
@@ -115,7 +115,7 @@ fn a_plugin_that_leaves_a_child_with_its_stdout_is_not_waited_for() {
     let start = std::time::Instant::now();
     let answer = bridge.on("ADD", "a");
     // Half of what the child sleeps: this is about waiting for ever, not about speed.
-    assert!(start.elapsed().as_secs() < 15, "{:?}", start.elapsed());
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
     assert!(!answer.ok || answer.ip() == "10.66.0.9", "{:#}", answer.json);
     bridge.del("a");
     assert_eq!(traces(), Traces::default());

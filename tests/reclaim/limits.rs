@@ -41,9 +41,9 @@ fn a_second_reclaim_and_an_undo_refuse_while_one_waits_and_name_it() {
     }
     let _world = crate::leak::alone();
     let leaked = pinned(0);
-    std::thread::sleep(std::time::Duration::from_millis(2100));
+    std::thread::sleep(std::time::Duration::from_millis(6100));
     let mut first = Command::new(binaries().join("podplumb"))
-        .args(["reclaim", "--apply", "--grace", "2s", "--runtime", "none"])
+        .args(["reclaim", "--apply", "--grace", "6s", "--runtime", "none"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()

@@ -12,7 +12,7 @@ use crate::ways::{ROUTER, TUNNEL, with_site};
 
 /// Traces with real packets; what is computed and what is seen have to agree.
 fn live(site: &Site, code: i32, question: &[&str]) -> Value {
-    let found = site.trace(code, &[question, &["--live", "--timeout", "1s"]].concat());
+    let found = site.trace(code, &[question, &["--live", "--timeout", "3s"]].concat());
     for seen in found["seen"].as_array().expect("packets") {
         assert_ne!(seen["agrees"], false, "{found:#}");
     }

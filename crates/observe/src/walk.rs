@@ -141,7 +141,7 @@ mod tests {
         drop(socket);
         let start = std::time::Instant::now();
         while inodes.iter().any(|inode| is_listed(*inode)) {
-            assert!(start.elapsed().as_secs() < 10, "they are gone");
+            assert!(start.elapsed().as_secs() < 60, "they are gone");
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
     }
