@@ -27,6 +27,10 @@ pub struct Link {
     pub up: bool,
     /// `IFF_LOWER_UP`: has a carrier.
     pub carrier: bool,
+    /// Has a carrier, and `IFLA_OPERSTATE` is still down: the kernel has not acted on the carrier yet, for which it takes up to a
+    /// second. Until then the interface is disabled as a port of a bridge.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub settling: bool,
     /// `IFF_LOOPBACK`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub loopback: bool,

@@ -28,6 +28,9 @@ pub(crate) const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_PROTINFO: u16 = 12;
 const IFLA_TXQLEN: u16 = 13;
+const IFLA_OPERSTATE: u16 = 16;
+/// `IF_OPER_DOWN` and `IF_OPER_LOWERLAYERDOWN` of linux/if.h.
+const OPERATIONALLY_DOWN: [u8; 2] = [2, 3];
 pub(crate) const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_STATS64: u16 = 23;
@@ -297,6 +300,7 @@ pub(crate) fn parse(payload: &[u8]) -> Option<Link> {
             IFLA_MASTER => link.master = attribute.u32().map(IfIndex),
             IFLA_IFALIAS => link.alias = Some(attribute.string()),
             IFLA_TXQLEN => link.tx_queue = attribute.u32()?,
+            IFLA_OPERSTATE => link.settling = link.carrier && OPERATIONALLY_DOWN.contains(&attribute.u8()?),
             IFLA_GROUP => link.group = attribute.u32()?,
             IFLA_XDP => link.xdp = xdp(attribute.nested()),
             IFLA_STATS64 => {

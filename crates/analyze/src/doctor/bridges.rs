@@ -271,8 +271,9 @@ fn port_blocked(ground: &Ground<'_>, findings: &mut Findings) {
     ground.tell_unreadable(findings);
     for (pod, wire) in ground.wires() {
         let (Some(bridge), Some(port)) = (wire.bridge, wire.outside.port) else { continue };
-        // Without a carrier, or with a bridge that is down, it is disabled: that is told by itself.
-        let could = bridge.up && wire.outside.up && wire.outside.carrier;
+        // Without a carrier, or with a bridge that is down, it is disabled: that is told by itself, and that of a new one goes away by
+        // itself.
+        let could = bridge.up && wire.outside.up && wire.outside.carrier && !wire.outside.settling;
         if could && port.state != STP_FORWARDING {
             let state = ["disabled", "listening", "learning", "forwarding", "blocking"];
             let state = state.get(usize::from(port.state)).copied().unwrap_or("in a state that is not known");
@@ -512,6 +513,11 @@ mod tests {
         only(&["port-blocked"], |s| {
             with_ports(s);
             of_host(s, RED).port.as_mut().unwrap().state = 4;
+        });
+        only(&[], |s| {
+            with_ports(s);
+            of_host(s, RED).settling = true;
+            of_host(s, RED).port.as_mut().unwrap().state = 0;
         });
         only(&["port-isolated"], |s| {
             with_ports(s);

@@ -98,8 +98,9 @@ pub(super) fn ports<'a>(view: &View<'a>, at: Place, bridge: &Link) -> impl Itera
     view.namespace(at).links.iter().filter(move |link| link.master == Some(index))
 }
 
+/// Whether it does, or does in a moment.
 pub(super) fn forwards(port: &Link) -> bool {
-    port.port.is_none_or(|port| port.state == FORWARDING)
+    port.settling || port.port.is_none_or(|port| port.state == FORWARDING)
 }
 
 pub(super) fn isolated(port: &Link) -> bool {

@@ -97,7 +97,8 @@ pub(super) fn is_dormant(socket: &Path, processes: &[Process]) -> bool {
         .filter(|process| process.comm != super::store::KEEPER)
         .partition(|process| ACTIVATORS.contains(&process.comm.as_str()));
     let has = |process: &&Process| descriptors(process.pid).any(|link| inodes.contains(&link));
-    activators.iter().any(has) && !daemons.iter().any(has)
+    // In this order: a daemon has few descriptors beside systemd, and its own socket among the first.
+    !inodes.is_empty() && !daemons.iter().any(has) && activators.iter().any(has)
 }
 
 /// A path without links (/var/run is /run).
