@@ -127,6 +127,11 @@ fn ports_that_are_isolated_or_do_not_forward_let_nothing_pass() {
     let mut nodes = one();
     nodes[0].namespaces[0].links[3].port.as_mut().unwrap().state = 4;
     ends(&ask(&nodes, "one-a", "host"), "nobody behind eth0");
+    // Of a pod that has just been wired: it forwards in a moment.
+    let port = &mut nodes[0].namespaces[0].links[3];
+    port.port.as_mut().unwrap().state = 0;
+    port.settling = true;
+    arrives(&ask(&nodes, "one-a", "host"));
 }
 
 #[test]
