@@ -109,6 +109,45 @@ struct PodNetwork {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
+struct StatusResponse {
+    #[prost(message, optional, tag = "1")]
+    status: Option<RuntimeStatus>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct RuntimeStatus {
+    #[prost(message, repeated, tag = "1")]
+    conditions: Vec<RuntimeCondition>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct RuntimeCondition {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(bool, tag = "2")]
+    holds: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ImageStatusRequest {
+    #[prost(message, optional, tag = "1")]
+    image: Option<ImageSpec>,
+}
+
+/// Of a question an image's name, of an answer its id.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ImageSpec {
+    #[prost(string, tag = "1")]
+    image: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ImageStatusResponse {
+    #[prost(message, optional, tag = "1")]
+    image: Option<ImageSpec>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
 struct Empty {}
 
 /// The uid that a test's pod of this name has.
@@ -128,10 +167,6 @@ impl Containerd {
         let archive = image::archive(&world.path().join("image"));
         rig.ctr(&["images", "import", "--no-unpack", &archive.display().to_string()]);
         rig.wait_for_cri();
-        // CRI learns of an image by an event of its own.
-        wait_until("CRI knows the image", || {
-            rig.ctr(&["images", "ls"]).contains("io.cri-containerd.image=managed")
-        });
         rig
     }
 
@@ -142,11 +177,18 @@ impl Containerd {
     }
 
     fn wait_for_cri(&self) {
-        wait_until("the CRI service answers", || {
-            call::<_, Empty>("/runtime.v1.RuntimeService/Version", Empty {}).is_ok()
-        });
         // The network configuration is loaded by a watcher of its own.
-        wait_until("CRI has loaded the network", || self.daemon.log().contains("Start event monitor"));
+        wait_until("CRI has loaded the network", || {
+            let said = call::<_, StatusResponse>("/runtime.v1.RuntimeService/Status", Empty {});
+            let conditions = said.ok().and_then(|answer| answer.status).unwrap_or_default().conditions;
+            conditions.iter().any(|condition| condition.name == "NetworkReady" && condition.holds)
+        });
+        // It learns of an image by an event of its own, some time after it is in containerd's own list.
+        wait_until("CRI knows the image", || {
+            let wanted = ImageStatusRequest { image: Some(ImageSpec { image: image::NAME.into() }) };
+            let known = call::<_, ImageStatusResponse>("/runtime.v1.ImageService/ImageStatus", wanted);
+            known.is_ok_and(|answer| answer.image.is_some())
+        });
     }
 
     /// Runs ctr in CRI's namespace.
