@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use podplumb_tests::{Plugins, Podplumb, World, binaries, require, wait_until};
+use podplumb_tests::{Plugins, Podplumb, World, binaries, require, run, wait_until};
 
 const NEEDS: [&str; 1] = ["ip"];
 
@@ -138,6 +138,24 @@ fn pods_of_a_lab_that_ended_the_wrong_way_are_found_on_their_node_and_reclaimed_
     assert!(said.contains("node-lease of the lab leak-zoo has ended"), "{said}");
     podplumb.expect(0, &["lab", "down", "leak-zoo"]);
     assert_eq!(of_machine(), before);
+}
+
+#[test]
+fn a_node_has_a_run_netns_of_its_own_where_the_machine_has_none() {
+    if !require(&NEEDS) {
+        return;
+    }
+    let _world = World::enter();
+    let pins = Path::new("/run/netns");
+    run("umount", &["/run/netns"]);
+    std::fs::remove_dir(pins).expect("an empty directory");
+    let podplumb = Podplumb::default();
+    let file = root().join("examples/labs/leak-zoo.yaml").display().to_string();
+    podplumb.expect(0, &["lab", "up", &file]);
+    let seen = podplumb.expect(0, &["lab", "exec", "leak-zoo", "node", "--", "ls", "/run/netns"]);
+    assert!(seen.starts_with("cni-") && seen.lines().count() == 1, "{seen}");
+    podplumb.expect(0, &["lab", "down", "leak-zoo"]);
+    assert_eq!(std::fs::read_dir(pins).map(Iterator::count).ok(), Some(0), "the machine's own is empty");
 }
 
 #[test]

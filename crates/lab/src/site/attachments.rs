@@ -20,7 +20,7 @@ const PLUGINS: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"];
 const LIMIT: Duration = Duration::from_secs(30);
 /// Directories in which plugins, podplumb's and others', keep their state, and reclaim what it removed. A lab's node has its own.
 const STATE: [&str; 3] = ["/var/lib/cni", plugins::record::DIRECTORY, "/var/lib/podplumb"];
-/// Where runtimes pin namespaces. Not made where there is none.
+/// Where runtimes pin namespaces. Made where there is none, as the first `ip netns add` of a boot does.
 const PINS: &str = "/run/netns";
 
 impl Site {
@@ -124,8 +124,9 @@ pub(super) fn in_node<T: Send>(
 
 /// Has the calling thread, which is alone in its mount namespace, see a node's own state.
 pub(crate) fn put_in_place(state: &Path) -> std::io::Result<()> {
-    let pins = Path::new(PINS).is_dir().then_some(PINS);
-    let paths = STATE.into_iter().chain(pins).map(Path::new);
+    // Who may not make it goes without.
+    let has_pins = Path::new(PINS).is_dir() || std::fs::create_dir(PINS).is_ok();
+    let paths = STATE.into_iter().chain(has_pins.then_some(PINS)).map(Path::new);
     paths.clone().try_for_each(make_mount_point)?;
     for path in paths {
         let own = state.join(path.file_name().unwrap_or_default());
