@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use model::Timestamp;
-use sys::{MountNs, NetNs};
+use sys::NetNs;
 
 use crate::error::{Error, Result};
 use crate::name::LabName;
 use crate::plan::{Found, Plan, still_there};
 use crate::record::{Claim, Identity, Labs, Record, State};
-use crate::site::{Progress, Site, can_filter_vlans, can_impair, end, pin, put_in_place};
+use crate::site::{Progress, Site, can_filter_vlans, can_impair, end, move_into, pin};
 use crate::topology::nearest;
 use crate::wiring::{Device, DeviceKind, Shape, Wiring};
 
@@ -156,8 +156,7 @@ impl Labs {
         if !state.is_dir() {
             return Ok(());
         }
-        let entered = MountNs::move_into_new().and_then(|()| put_in_place(&state));
-        entered.map_err(Error::io(format!("state of {machine}")))
+        move_into(&state).map_err(Error::io(format!("state of {machine}")))
     }
 
     /// The namespace that is pinned under a machine's name, whatever the record says.

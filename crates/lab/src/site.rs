@@ -19,7 +19,7 @@ use cni::Command;
 use crate::error::{Error, Result};
 use crate::plan::{Found, Part, Piece, Plan};
 
-pub(crate) use attachments::put_in_place;
+pub(crate) use attachments::move_into;
 pub(crate) use devices::{can_filter_vlans, can_impair};
 pub use processes::Started;
 pub(crate) use processes::{end, end_one, is_running, start_of};

@@ -20,7 +20,7 @@ const PLUGINS: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"];
 const LIMIT: Duration = Duration::from_secs(30);
 /// Directories in which plugins, podplumb's and others', keep their state, and reclaim what it removed. A lab's node has its own.
 const STATE: [&str; 3] = ["/var/lib/cni", plugins::record::DIRECTORY, "/var/lib/podplumb"];
-/// Where runtimes pin namespaces. Made where there is none, as the first `ip netns add` of a boot does.
+/// Where runtimes pin namespaces.
 const PINS: &str = "/run/netns";
 
 impl Site {
@@ -122,11 +122,18 @@ pub(super) fn in_node<T: Send>(
     })
 }
 
+/// Moves the calling thread to where it sees a node's own state, for good.
+pub(crate) fn move_into(state: &Path) -> std::io::Result<()> {
+    // As the first `ip netns add` of a boot does. Who may not make it goes without.
+    let _ = std::fs::create_dir(PINS);
+    MountNs::move_into_new()?;
+    put_in_place(state)
+}
+
 /// Has the calling thread, which is alone in its mount namespace, see a node's own state.
-pub(crate) fn put_in_place(state: &Path) -> std::io::Result<()> {
-    // Who may not make it goes without.
-    let has_pins = Path::new(PINS).is_dir() || std::fs::create_dir(PINS).is_ok();
-    let paths = STATE.into_iter().chain(has_pins.then_some(PINS)).map(Path::new);
+fn put_in_place(state: &Path) -> std::io::Result<()> {
+    let pins = Path::new(PINS).is_dir().then_some(PINS);
+    let paths = STATE.into_iter().chain(pins).map(Path::new);
     paths.clone().try_for_each(make_mount_point)?;
     for path in paths {
         let own = state.join(path.file_name().unwrap_or_default());
