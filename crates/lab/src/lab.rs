@@ -59,6 +59,8 @@ pub struct Guest {
 
 /// The kernel takes a second to remove 1,000 namespaces.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long `down` waits for processes that others run in a lab. Plugins leave one in a node for 200 ms after a DEL.
+const LEAVING: Duration = Duration::from_millis(500);
 
 impl Labs {
     /// Makes the lab, or makes of it what is wanted.
@@ -101,7 +103,7 @@ impl Labs {
             return Err(Error::Unknown(name.to_string()));
         }
         if !end_guests {
-            let guests = guests(&claim, record.as_ref());
+            let guests = staying_guests(&claim, record.as_ref());
             if !guests.is_empty() {
                 return Err(Error::Guests { lab: name.to_string(), guests });
             }
@@ -366,6 +368,18 @@ fn pinned(directory: &Path) -> Vec<(String, Identity)> {
         ))
     };
     entries.filter_map(identity).collect()
+}
+
+/// Those of the [`guests`] that do not leave by themselves.
+fn staying_guests(claim: &Claim, record: Option<&Record>) -> Vec<Guest> {
+    let start = Instant::now();
+    loop {
+        let guests = guests(claim, record);
+        if guests.is_empty() || start.elapsed() > LEAVING {
+            return guests;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Processes in the lab's machines that it did not start.

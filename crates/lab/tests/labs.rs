@@ -135,6 +135,19 @@ fn a_lab_in_which_somebody_works_is_not_removed_unless_forced() {
 }
 
 #[test]
+fn who_is_about_to_leave_a_lab_does_not_keep_it() {
+    let (_directory, labs) = labs();
+    up(&labs, &wiring("hosts: {a: }\n")).unwrap();
+    let netns = labs.netns(&name(), "a").unwrap();
+    #[expect(clippy::disallowed_methods, reason = "somebody in the lab")]
+    let mut guest = netns.run(|| std::process::Command::new("sleep").arg("0.2").spawn()).unwrap().unwrap();
+    drop(netns);
+    let removed = labs.down(&name(), false).unwrap();
+    assert_eq!((removed.namespaces, removed.processes), (1, 0));
+    assert!(guest.wait().unwrap().success(), "it was not ended");
+}
+
+#[test]
 fn labs_with_the_same_names_of_interfaces_are_each_others_business_in_nothing() {
     let (_directory, labs) = labs();
     let other = wiring(&format!("name: other\n{PAIR}"));
