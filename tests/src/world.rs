@@ -261,15 +261,17 @@ fn end_all() {
         }
         ours.extend(children);
     }
+    // The number may be another's by now; while the handle is open it is not. All are opened first: the children of one that ends
+    // are init's.
+    let handles = ours.iter().filter_map(|pid| {
+        let handle = pidfd_open(Pid::from_raw(i32::try_from(*pid).ok()?)?, PidfdFlags::empty()).ok()?;
+        let is_still =
+            mounts(*pid).as_ref() == Some(&own) || parent(*pid).is_some_and(|parent| ours.contains(&parent));
+        is_still.then_some(handle)
+    });
     // A parent first, so that it starts nothing new.
-    for pid in ours {
-        let handle = i32::try_from(pid).ok().and_then(Pid::from_raw);
-        let handle = handle.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
-        // The number may be another's by now; while the handle is open it is not.
-        let is_still = mounts(pid).as_ref() == Some(&own) || parent(pid).is_some_and(|parent| parent > 1);
-        if let Some(handle) = handle.filter(|_| is_still) {
-            let _ = pidfd_send_signal(handle, Signal::KILL);
-        }
+    for handle in handles.collect::<Vec<_>>() {
+        let _ = pidfd_send_signal(handle, Signal::KILL);
     }
 }
 
