@@ -1,14 +1,10 @@
 //! Every file in examples/labs comes up, does what it says, and is gone afterwards.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use podplumb_tests::{Plugins, Podplumb, World, binaries, require, run, wait_until};
+use podplumb_tests::{Plugins, Podplumb, World, binaries, require, run, wait_for, wait_until};
 
 const NEEDS: [&str; 1] = ["ip"];
-
-/// How long a machine with a busy disk may need until a look at it is sure.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -54,24 +50,20 @@ fn in_node() -> Podplumb {
 
 /// The orphans on the lab's node, once there are so many: others come and go on the machine, which makes a look unsure.
 fn orphans(node: &Podplumb, number: usize) -> Vec<String> {
-    let start = Instant::now();
-    loop {
+    wait_for(&format!("{number} orphans"), || {
         let found = node.findings("0s");
         let orphans = found.iter().filter(|finding| finding.verdict() == "orphan");
         let labels: Vec<_> =
             orphans.map(|orphan| orphan.0["label"].as_str().unwrap_or_default().to_owned()).collect();
         if labels.len() == number {
-            return labels;
+            return Ok(labels);
         }
-        if start.elapsed() > PATIENCE {
-            let said = found.iter().map(|finding| {
-                let of = |key: &str| finding.0[key].to_string();
-                format!("{} {}: {}, {}\n", of("verdict"), of("label"), of("because"), of("pieces"))
-            });
-            panic!("not {number} orphans after {PATIENCE:?}:\n{}", said.collect::<String>());
-        }
-        std::thread::sleep(Duration::from_millis(25));
-    }
+        let said = found.iter().map(|finding| {
+            let of = |key: &str| finding.0[key].to_string();
+            format!("{} {}: {}, {}\n", of("verdict"), of("label"), of("because"), of("pieces"))
+        });
+        Err(said.collect())
+    })
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub use plugin::{Answer, Plugin};
 pub use pod::Pod;
 pub use podman::{Backend, Podman, PodmanContainer};
 pub use podplumb::{Finding, Podplumb};
-pub use process::{Daemon, kill, output, parent, remove_cgroups, run, wait_until};
+pub use process::{Daemon, kill, output, parent, remove_cgroups, run, wait_for, wait_until};
 pub use random::{Random, seed};
 pub use ruleset::Ruleset;
 pub use traced::{Fault, Traced, run_traced, run_traced_until};

@@ -49,9 +49,19 @@ pub fn parent(pid: u32) -> u32 {
 
 /// Waits for something that happens soon: a machine whose disk is read for the first time may need a minute for it.
 pub fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
+    wait_for(what, || is_true().then_some(()).ok_or_else(String::new));
+}
+
+/// The same, and returns what came; as long as it has not, `look` says what there is instead.
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
     let start = Instant::now();
-    while !is_true() {
-        assert!(start.elapsed() < Duration::from_secs(120), "waited 120 s for: {what}");
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(instead) => {
+                assert!(start.elapsed() < Duration::from_secs(120), "waited 120 s for: {what}\n{instead}");
+            }
+        }
         std::thread::sleep(Duration::from_millis(25));
     }
 }
